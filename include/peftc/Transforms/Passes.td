@@ -1,0 +1,142 @@
+#ifndef PEFTC_TRANSFORMS_PASSES
+#define PEFTC_TRANSFORMS_PASSES
+
+include "mlir/Pass/PassBase.td"
+
+def SpecializeModel : Pass<"peft-specialize-model", "::mlir::ModuleOp"> {
+  let summary = "fix the rows, the tokens and the compute type of a model";
+  let description = [{
+    Before: a model as `peftc import` writes it, `[?, ?, features]` throughout.
+    After: every shape is static (`[batch, seq, features]`; rows of the head
+    stay `?` until `peft-differentiate` cuts chunks), and every activation but
+    the residual stream has the compute type. Separate from the import because
+    one imported model serves many shapes.
+    (* example filepath=test/Transforms/specialize-model.mlir *)
+  }];
+  let options = [
+    Option<"batch", "batch", "int64_t", "1", "rows of one micro-batch">,
+    Option<"seq", "seq", "int64_t", "2048", "tokens of a row">,
+    Option<"compute", "compute", "std::string", "\"bf16\"", "compute type: bf16 or f32">
+  ];
+  let statistics = [Statistic<"specialized", "ops-specialized", "Number of ops that got static types">];
+  let dependentDialects = ["::peftc::nn::NNDialect"];
+}
+
+def AttachAdapters : Pass<"peft-attach-adapters", "::mlir::ModuleOp"> {
+  let summary = "put LoRA adapters on the modules a PEFT config names";
+  let description = [{
+    Before: a model whose parameters are all frozen. After: each matched linear
+    is a `lora.linear` with trainable A and B; modules to save and trained
+    biases are f32 masters. `config` is the text of an adapter_config.json;
+    matching is PEFT's, plus globs. Zero matches, a pattern that matches
+    nothing, and a field that is not implemented are errors by name. Separate
+    from the import because the same model takes many adapters.
+    (* example filepath=test/Transforms/attach-adapters.mlir *)
+  }];
+  let options = [
+    Option<"config", "config", "std::string", "\"\"", "adapter_config.json as text">
+  ];
+  let statistics = [Statistic<"attached", "modules-adapted", "Number of modules that got an adapter">];
+  let dependentDialects = ["::peftc::nn::NNDialect", "::peftc::lora::LoraDialect"];
+}
+
+def TrainAllParameters : Pass<"peft-train-all-parameters", "::mlir::ModuleOp"> {
+  let summary = "make every parameter trainable (full fine-tuning)";
+  let description = [{
+    Before: a model whose parameters are all frozen. After: all of them are
+    trainable f32 masters that remember the type they are stored in; biases and
+    norm weights are exempt from decay. Separate from `peft-attach-adapters`
+    because the two exclude each other.
+    (* example filepath=test/Transforms/train-all-parameters.mlir *)
+  }];
+  let statistics = [Statistic<"trained", "parameters-trained", "Number of trainable parameters">];
+  let dependentDialects = ["::peftc::nn::NNDialect"];
+}
+
+def Differentiate : Pass<"peft-differentiate", "::mlir::ModuleOp"> {
+  let summary = "build the training step: micro_step, update, eval, logits";
+  let description = [{
+    Before: a specialized, adapted model (`@body` and `@head`). After: the
+    functions `micro_step`, `update`, `eval` and `logits`, and the states they
+    share; `@body` and `@head` are gone. Backward ops exist only where a
+    gradient can reach a trainable parameter; a value is kept only if one of
+    them reads it. The head runs on compacted rows in chunks of at most
+    `head-chunk-bytes` of logits. Separate from the conversion because it knows
+    arithmetic and no buffers.
+    (* example filepath=test/Transforms/differentiate.mlir *)
+  }];
+  let options = [
+    Option<"headChunkBytes", "head-chunk-bytes", "int64_t", "64 << 20", "largest f32 logits buffer of one chunk, bytes">
+  ];
+  let statistics = [Statistic<"backwardOps", "backward-ops", "Number of backward ops built">];
+  let dependentDialects = ["::peftc::nn::NNDialect", "::peftc::lora::LoraDialect"];
+}
+
+def VerifyStage : Pass<"peft-verify-stage", "::mlir::ModuleOp"> {
+  let summary = "refuse what a finished stage should have removed";
+  let description = [{
+    Runs after each stage of the pipeline and names the first op that does not
+    belong: `model` has no trainable parameter and no backward op, `adapted` has
+    at least one trainable parameter, `step` has static shapes and only the four
+    entry points, `planned` has only the plan dialect with every offset set.
+    Separate so that a broken pass is found where it broke.
+    (* example filepath=test/Transforms/verify-stage.mlir *)
+  }];
+  let options = [
+    Option<"stage", "stage", "std::string", "\"\"", "model, adapted, step, converted or planned">
+  ];
+  let statistics = [Statistic<"checked", "ops-checked", "Number of ops looked at">];
+}
+
+def ConvertToPlan : Pass<"peft-convert-to-plan", "::mlir::ModuleOp"> {
+  let summary = "turn the step into launches over buffers";
+  let description = [{
+    Before: the step. After: one `plan.program`: every tensor value is a
+    `plan.buffer`, every op one or more `plan.launch`es in an order that frees
+    memory early, gradient sums and the optimizer on a second stream. Which
+    kernel runs is decided here; where bytes lie is not. The one pass that knows
+    both sides.
+    (* example filepath=test/Conversion/convert-to-plan.mlir *)
+  }];
+  let options = [
+    Option<"maxThreads", "max-threads", "int64_t", "8", "threads that per-thread workspaces are made for">
+  ];
+  let statistics = [Statistic<"launches", "launches", "Number of launches">];
+  let dependentDialects = ["::peftc::plan::PlanDialect"];
+}
+
+def PlanMemory : Pass<"peft-plan-memory", "::mlir::ModuleOp"> {
+  let summary = "give every buffer its offset";
+  let description = [{
+    Before: buffers without offsets. After: persistent buffers lie at the start
+    of the arena; local ones share what follows, two of them the same bytes only
+    if their lifetimes in file order do not meet. Greedy best-fit in two orders
+    (by size, by start), the smaller arena kept; the lower bound (most bytes
+    live at once) is written beside it. Separate from the conversion so that
+    offsets can be checked on small inputs.
+    (* example filepath=test/Transforms/plan-memory.mlir *)
+  }];
+  let options = [
+    Option<"alignment", "arena-alignment", "int64_t", "64", "every offset is a multiple of this, bytes">
+  ];
+  let statistics = [
+    Statistic<"arenaBytes", "arena-bytes", "Bytes of the arena">,
+    Statistic<"lowerBound", "lower-bound-bytes", "Most bytes live at once">
+  ];
+  let dependentDialects = ["::peftc::plan::PlanDialect"];
+}
+
+def InsertWaits : Pass<"peft-insert-waits", "::mlir::ModuleOp"> {
+  let summary = "order conflicting accesses of different streams";
+  let description = [{
+    Before: offsets are set, streams are independent. After: of any two items of
+    different streams whose bytes conflict, the later in the file waits for an
+    event recorded after the earlier; no wait is implied by the others. After
+    memory planning, because sharing bytes makes conflicts too.
+    (* example filepath=test/Transforms/insert-waits.mlir *)
+  }];
+  let statistics = [Statistic<"waits", "waits-inserted", "Number of waits">];
+  let dependentDialects = ["::peftc::plan::PlanDialect"];
+}
+
+#endif
