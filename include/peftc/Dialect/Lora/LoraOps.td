@@ -23,7 +23,8 @@ class Lora_Op<string mnemonic, list<Trait> traits = []>
 def Lora_LinearOp : Lora_Op<"linear", [Pure,
     DeclareOpInterfaceMethods<NN_Differentiable>,
     DeclareOpInterfaceMethods<NN_Specializable>,
-    DeclareOpInterfaceMethods<NN_Costed>]> {
+    DeclareOpInterfaceMethods<NN_Costed>,
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "a linear with an adapter";
   let description = [{
     `projection` is t = scale (drop(x) A^T), `[..., rank]`, in the compute type;

@@ -62,13 +62,16 @@ def NN_StateOp : NN_Op<"state", [Symbol]> {
 // Forward
 //===----------------------------------------------------------------------===//
 
+// An op that reads parameters: each must exist and have the shape the op needs.
+def NN_ParameterUser : DeclareOpInterfaceMethods<SymbolUserOpInterface>;
+
 class NN_ForwardOp<string mnemonic, list<Trait> traits = []>
     : NN_Op<mnemonic, !listconcat([
         DeclareOpInterfaceMethods<NN_Differentiable>,
         DeclareOpInterfaceMethods<NN_Specializable>,
         DeclareOpInterfaceMethods<NN_Costed>], traits)>;
 
-def NN_EmbedOp : NN_ForwardOp<"embed", [Pure]> {
+def NN_EmbedOp : NN_ForwardOp<"embed", [Pure, NN_ParameterUser]> {
   let summary = "looks token ids up in a table";
   let description = "`[batch, seq]` ids and a `[vocab, hidden]` table give the f32 residual stream `[batch, seq, hidden]`.";
   let arguments = (ins NN_Integers:$ids, FlatSymbolRefAttr:$table);
@@ -76,7 +79,7 @@ def NN_EmbedOp : NN_ForwardOp<"embed", [Pure]> {
   let assemblyFormat = "$ids `,` $table attr-dict `:` type($ids) `->` type($result)";
 }
 
-def NN_LinearOp : NN_ForwardOp<"linear", [Pure]> {
+def NN_LinearOp : NN_ForwardOp<"linear", [Pure, NN_ParameterUser]> {
   let summary = "y = x W^T + bias (+ residual)";
   let description = [{
     `weight` is `[out, in]` as torch.nn.Linear stores it. With `residual` the
@@ -94,7 +97,7 @@ def NN_LinearOp : NN_ForwardOp<"linear", [Pure]> {
   let hasVerifier = 1;
 }
 
-def NN_RMSNormOp : NN_ForwardOp<"rms_norm", [Pure]> {
+def NN_RMSNormOp : NN_ForwardOp<"rms_norm", [Pure, NN_ParameterUser]> {
   let summary = "root-mean-square norm over groups of the last dimension";
   let description = [{
     The group size is the weight's length, so a `[head_dim]` weight normalizes
