@@ -1,0 +1,107 @@
+//===- AdapterConfig.h - PEFT's adapter_config.json -------------*- C++ -*-===//
+//
+// The LoRA fields of adapter_config.json that are implemented, read and
+// written. A field of PEFT's that is not implemented and has another value
+// than its default, and an unknown field that is set, are errors by name:
+// ignoring either would silently change what is trained.
+//
+//===----------------------------------------------------------------------===//
+#ifndef PEFT_ADAPTERCONFIG_H
+#define PEFT_ADAPTERCONFIG_H
+
+#include "peft/Safetensors.h"
+#include "peft/Status.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace peft {
+
+/// target_modules and exclude_modules: nothing, a list of names (exact or
+/// suffix), or one string (a full-match regular expression over the module's
+/// path, or the word "all-linear").
+struct ModuleSelection {
+  enum class Kind : uint8_t { none, list, expression };
+  Kind kind = Kind::none;
+  std::vector<std::string> names; ///< Kind::list, in the file's order
+  std::string expression;         ///< Kind::expression
+
+  bool empty() const { return kind == Kind::none; }
+  bool allLinear() const {
+    return kind == Kind::expression && expression == "all-linear";
+  }
+  static ModuleSelection ofNames(std::vector<std::string> names) {
+    return {Kind::list, std::move(names), {}};
+  }
+  static ModuleSelection ofExpression(std::string expression) {
+    return {Kind::expression, {}, std::move(expression)};
+  }
+  bool operator==(const ModuleSelection &) const = default;
+};
+
+enum class LoraBias : uint8_t { none, all, loraOnly };
+enum class LoraInit : uint8_t {
+  kaiming,  ///< init_lora_weights: true
+  gaussian, ///< "gaussian"
+  random,   ///< false: PEFT leaves A *and B* random, for its own tests
+};
+
+struct AdapterConfig {
+  int64_t rank = 8;
+  double alpha = 8;
+  double dropout = 0;
+  ModuleSelection targetModules;
+  ModuleSelection excludeModules;
+  std::vector<int64_t> layersToTransform; ///< empty: every layer
+  std::vector<std::string> layersPattern;
+  /// In the file's order, which decides: the first key that matches wins.
+  std::vector<std::pair<std::string, int64_t>> rankPattern;
+  std::vector<std::pair<std::string, double>> alphaPattern;
+  LoraBias bias = LoraBias::none;
+  bool rsLora = false;
+  LoraInit init = LoraInit::kaiming;
+  std::vector<std::string> modulesToSave;
+  std::string taskType;      ///< "CAUSAL_LM", or empty
+  std::string baseModelName; ///< base_model_name_or_path, or empty
+  std::string revision;
+  bool inferenceMode = false;
+
+  /// alpha / rank, or alpha / sqrt(rank) with rsLoRA.
+  double scale(int64_t moduleRank, double moduleAlpha) const;
+  bool operator==(const AdapterConfig &) const = default;
+};
+
+/// PEFT's target_modules where the config has none; empty for a family that
+/// has no default.
+std::vector<std::string> defaultTargetModules(std::string_view modelType);
+
+std::string_view name(LoraBias bias); ///< "none", "all", "lora_only"
+
+Expected<AdapterConfig> parseAdapterConfig(std::string_view text,
+                                           const std::string &what);
+Expected<AdapterConfig> readAdapterConfig(const std::string &path);
+
+/// The text of adapter_config.json as PEFT writes it: every field, two spaces,
+/// keys sorted; lists of names sorted, too. Ends with a newline. Parsing it
+/// gives an equal config, up to the order of those lists and of patterns.
+std::string writeAdapterConfig(const AdapterConfig &config);
+
+/// An adapter on disk.
+struct AdapterDirectory {
+  std::string directory;
+  AdapterConfig config;
+  SafetensorsFile tensors;
+};
+
+/// Opens adapter_config.json and adapter_model.safetensors of `path`, or of
+/// its only sub-directory that has them (PEFT saves adapters that are not
+/// called "default" that way).
+Expected<AdapterDirectory> openAdapter(const std::string &path);
+
+} // namespace peft
+
+#endif // PEFT_ADAPTERCONFIG_H
