@@ -26,3 +26,12 @@ find_program(PEFT_LLD NAMES ld.lld-22)
 if(PEFT_LLD AND CMAKE_CXX_COMPILER_ID MATCHES Clang)
   add_link_options(--ld-path=${PEFT_LLD})
 endif()
+
+# Globs the sources of a target; an empty room still configures.
+macro(peft_glob variable)
+  file(GLOB ${variable} CONFIGURE_DEPENDS ${ARGN})
+  if(NOT ${variable})
+    file(TOUCH ${CMAKE_CURRENT_BINARY_DIR}/empty.cpp)
+    set(${variable} ${CMAKE_CURRENT_BINARY_DIR}/empty.cpp)
+  endif()
+endmacro()

@@ -1,0 +1,221 @@
+//===- NNOps.cpp - verifiers of the nn dialect ----------------------------===//
+//
+// Shapes may be dynamic before peft-specialize-model; a dynamic extent agrees
+// with every other.
+//
+//===----------------------------------------------------------------------===//
+#include "peftc/Dialect/NN/NN.h"
+
+using namespace mlir;
+using namespace peftc;
+using namespace peftc::nn;
+
+static RankedTensorType typeOf(Value value) {
+  return cast<RankedTensorType>(value.getType());
+}
+
+static bool agree(int64_t a, int64_t b) {
+  return ShapedType::isDynamic(a) || ShapedType::isDynamic(b) || a == b;
+}
+
+static bool agree(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
+  return a.size() == b.size() &&
+         llvm::all_of(llvm::zip_equal(a, b), [](auto pair) {
+           return agree(std::get<0>(pair), std::get<1>(pair));
+         });
+}
+
+/// Every activation is at least [rows, features], and its features are known.
+static LogicalResult verifyActivation(Operation *op, Value value,
+                                      StringRef what) {
+  auto type = dyn_cast<RankedTensorType>(value.getType());
+  if (!type || type.getRank() < 2 || type.isDynamicDim(type.getRank() - 1))
+    return op->emitOpError() << what << " needs a shape [..., features] with "
+                             << "known features, has " << value.getType();
+  return success();
+}
+
+LogicalResult nn::verifySameRows(Operation *op, Value a, Value b,
+                                 StringRef what) {
+  if (failed(verifyActivation(op, a, what)) ||
+      failed(verifyActivation(op, b, what)))
+    return failure();
+  if (agree(typeOf(a).getShape().drop_back(), typeOf(b).getShape().drop_back()))
+    return success();
+  return op->emitOpError() << what << " needs the same leading dimensions, has "
+                           << a.getType() << " and " << b.getType();
+}
+
+ParamOp nn::verifyParameterUse(Operation *user, SymbolTableCollection &symbols,
+                               FlatSymbolRefAttr name,
+                               ArrayRef<int64_t> shape) {
+  auto param = symbols.lookupNearestSymbolFrom<ParamOp>(user, name);
+  if (!param) {
+    user->emitOpError() << "reads " << name << ", which is no nn.param";
+    return {};
+  }
+  auto type = dyn_cast<RankedTensorType>(param.getType());
+  if (type && agree(type.getShape(), shape))
+    return param;
+  std::string needed;
+  llvm::raw_string_ostream stream(needed);
+  llvm::interleave(
+      shape, stream,
+      [&](int64_t extent) {
+        if (ShapedType::isDynamic(extent))
+          stream << '?';
+        else
+          stream << extent;
+      },
+      "x");
+  InFlightDiagnostic diagnostic = user->emitOpError()
+                                  << "needs " << name << " as tensor<" << needed
+                                  << ">, found " << param.getType();
+  diagnostic.attachNote(param.getLoc()) << "declared here";
+  return {};
+}
+
+//===----------------------------------------------------------------------===//
+// embed (nn_c1)
+//===----------------------------------------------------------------------===//
+
+LogicalResult EmbedOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return success(verifyParameterUse(
+      *this, symbols, getTableAttr(),
+      {ShapedType::kDynamic, features(getResult())}));
+}
+
+//===----------------------------------------------------------------------===//
+// linear (nn_c2): with a residual the result is its type, f32
+//===----------------------------------------------------------------------===//
+
+LogicalResult LinearOp::verify() {
+  if (failed(verifySameRows(*this, getInput(), getResult(), "linear")))
+    return failure();
+  if (getResidual() && getResidual().getType() != getResult().getType())
+    return emitOpError() << "with a residual of "
+                         << getResidual().getType()
+                         << " needs a result of that type, has "
+                         << getResult().getType();
+  return success();
+}
+
+LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  int64_t out = features(getResult());
+  if (!verifyParameterUse(*this, symbols, getWeightAttr(),
+                          {out, features(getInput())}))
+    return failure();
+  return success(!getBiasAttr() ||
+                 verifyParameterUse(*this, symbols, getBiasAttr(), {out}));
+}
+
+//===----------------------------------------------------------------------===//
+// rms_norm (nn_c3): groups of the weight's length fill the last dimension
+//===----------------------------------------------------------------------===//
+
+LogicalResult RMSNormOp::verify() {
+  if (failed(verifySameRows(*this, getInput(), getResult(), "rms_norm")) ||
+      failed(verifySameRows(*this, getInput(), getRstd(), "rstd")))
+    return failure();
+  if (features(getInput()) != features(getResult()))
+    return emitOpError() << "keeps the features: input has "
+                         << features(getInput()) << ", result "
+                         << features(getResult());
+  int64_t groups = features(getRstd());
+  if (groups == 0 || features(getInput()) % groups != 0)
+    return emitOpError() << "rstd has " << groups
+                         << " groups, which must divide the "
+                         << features(getInput()) << " features";
+  return success();
+}
+
+LogicalResult RMSNormOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return success(
+      verifyParameterUse(*this, symbols, getWeightAttr(),
+                         {features(getInput()) / features(getRstd())}));
+}
+
+//===----------------------------------------------------------------------===//
+// rope (nn_c4): heads fill the features; the table rotates at most a head
+//===----------------------------------------------------------------------===//
+
+LogicalResult RopeOp::verify() {
+  if (failed(verifySameRows(*this, getInput(), getTable(), "rope table")))
+    return failure();
+  if (getInput().getType() != getResult().getType())
+    return emitOpError() << "keeps its input's type: " << getInput().getType()
+                         << " became " << getResult().getType();
+  int64_t head = getHeadDim(), rotated = features(getTable());
+  if (head <= 0 || features(getInput()) % head != 0)
+    return emitOpError() << "headDim " << head << " must divide the "
+                         << features(getInput()) << " features";
+  if (rotated % 2 != 0 || rotated > head)
+    return emitOpError() << "table has " << rotated
+                         << " features, needs an even number of at most "
+                         << "headDim = " << head;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// attention (nn_c5): shapes follow from heads, kvHeads and headDim
+//===----------------------------------------------------------------------===//
+
+LogicalResult AttentionOp::verify() {
+  if (failed(verifySameRows(*this, getQuery(), getKey(), "key")) ||
+      failed(verifySameRows(*this, getQuery(), getResult(), "result")))
+    return failure();
+  int64_t heads = getHeads(), kvHeads = getKvHeads(), head = getHeadDim();
+  if (heads <= 0 || kvHeads <= 0 || heads % kvHeads != 0)
+    return emitOpError() << kvHeads << " key/value heads must divide " << heads
+                         << " heads";
+  if (features(getQuery()) != heads * head ||
+      features(getResult()) != heads * head ||
+      features(getKey()) != kvHeads * head)
+    return emitOpError() << "needs query and result features " << heads * head
+                         << ", key and value features " << kvHeads * head
+                         << "; found " << features(getQuery()) << ", "
+                         << features(getResult()) << " and "
+                         << features(getKey());
+  if (getWindow() < 0)
+    return emitOpError() << "window " << getWindow()
+                         << " must be 0 (none) or positive";
+  RankedTensorType lse = typeOf(getLse());
+  if (lse.getRank() != 2 || lse.getDimSize(0) != heads)
+    return emitOpError() << "lse needs the shape [heads, tokens] with " << heads
+                         << " heads, has " << lse;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// chunk and scatter_rows (nn_c6, nn_c7)
+//===----------------------------------------------------------------------===//
+
+LogicalResult ChunkOp::verify() {
+  if (getRows() <= 0 || getStart() < 0)
+    return emitOpError() << "needs rows > 0 and start >= 0, has rows "
+                         << getRows() << " and start " << getStart();
+  if (getInits().getTypes() != getResultTypes())
+    return emitOpError() << "has " << getInits().size()
+                         << " inits, which must be as many and of the same "
+                         << "types as its " << getNumResults() << " results";
+  auto yield = dyn_cast<YieldOp>(getBody().front().getTerminator());
+  if (!yield)
+    return emitOpError() << "needs an nn.yield at the end of its body";
+  if (yield.getValues().getTypes() != getResultTypes()) {
+    InFlightDiagnostic diagnostic =
+        emitOpError() << "results must have the types its body yields";
+    diagnostic.attachNote(yield.getLoc()) << "yielded here";
+    return diagnostic;
+  }
+  return success();
+}
+
+LogicalResult ScatterRowsOp::verify() {
+  if (!isa_and_nonnull<ChunkOp>((*this)->getParentOp()))
+    return emitOpError() << "needs to be directly inside an nn.chunk";
+  if (features(getInput()) != features(getInto()))
+    return emitOpError() << "rows of " << features(getInput())
+                         << " features cannot replace rows of "
+                         << features(getInto());
+  return success();
+}
