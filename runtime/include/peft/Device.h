@@ -1,0 +1,101 @@
+//===- Device.h - what executes a plan --------------------------*- C++ -*-===//
+//
+// The executor knows devices only through this class. A device owns the arenas
+// of one plan; addresses are fixed when it is loaded, and from then on nothing
+// is allocated: `run`, `write` and `read` make no system call for memory.
+//
+//===----------------------------------------------------------------------===//
+#ifndef PEFT_DEVICE_H
+#define PEFT_DEVICE_H
+
+#include "peft/Plan.h"
+#include "peft/Status.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace peft {
+
+/// How a device may deviate from file order. The results never change.
+enum class ScheduleMode : uint8_t {
+  interleave = 0, ///< streams interleave as far as their waits allow
+  shuffle,        ///< also launches of one stream, as far as their bytes allow
+};
+
+struct DeviceOptions {
+  /// 0: as many as this process may use, at most the plan's maxThreads. More
+  /// than the plan's maxThreads is an error (usage).
+  unsigned threads = 0;
+  /// Without a seed items run in file order.
+  std::optional<uint64_t> scheduleSeed;
+  ScheduleMode scheduleMode = ScheduleMode::shuffle;
+};
+
+struct MemoryUse {
+  uint64_t arenaBytes = 0; ///< all arenas, as the plan says
+  /// Highest end of any byte range that was used since load by an executed
+  /// item, an initialiser or the host; summed over arenas.
+  uint64_t highWaterBytes = 0;
+  uint64_t residentBytes = 0; ///< pages of the arenas that are in memory now
+};
+
+/// The order an entry runs in, against file order.
+struct ScheduleReport {
+  uint64_t launches = 0;
+  uint64_t moved = 0; ///< launches whose place among the launches changed
+};
+
+/// Time spent in one kernel since load.
+struct KernelTime {
+  std::string_view kernel; ///< of kernels.def; lives for ever
+  uint64_t launches = 0;   ///< executed ones
+  double seconds = 0;
+};
+
+/// The bytes of every weight of a plan, by index into Plan::weights.
+using WeightBytes = std::span<const std::span<const std::byte>>;
+
+class Device {
+public:
+  virtual ~Device();
+
+  /// Reserves the arenas (zero bytes) and resolves every launch. `plan` must
+  /// have been verified; it and the bytes of `weights` must outlive the device.
+  /// Called once. Errors: usage (threads), doesNotFit, unsuitable, badInput.
+  virtual Status load(const Plan &plan, WeightBytes weights) = 0;
+
+  /// Executes one entry and returns when all of it is done. A kernel that finds
+  /// an index outside its table stops the entry with badInput; the message
+  /// names entry, item, kernel and module.
+  virtual Status run(uint32_t entry) = 0;
+
+  /// Copies to or from `offset` of a buffer that lies in an arena (reading
+  /// works for mapped weights too). Errors: internal (range or read-only
+  /// buffer).
+  virtual Status write(uint32_t buffer, uint64_t offset,
+                       std::span<const std::byte> bytes) = 0;
+  virtual Status read(uint32_t buffer, uint64_t offset,
+                      std::span<std::byte> bytes) const = 0;
+
+  /// Runs only the launches of `entry` whose kernel is in `kernels`, in order:
+  /// for measurements. The contents of the entry's buffers mean nothing then.
+  virtual Status replay(uint32_t entry,
+                        std::span<const std::string_view> kernels) = 0;
+
+  virtual MemoryUse memoryUse() const = 0;
+  virtual ScheduleReport schedule(uint32_t entry) const = 0;
+  /// By kernel, the slowest first; kernels that never ran are left out.
+  virtual std::vector<KernelTime> kernelTimes() const = 0;
+  virtual unsigned threads() const = 0;
+  /// For people: "cpu, avx512bf16, 2 threads".
+  virtual std::string description() const = 0;
+};
+
+} // namespace peft
+
+#endif // PEFT_DEVICE_H
