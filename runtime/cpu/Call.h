@@ -25,14 +25,15 @@ struct Operand {
   template <typename T> T *as() const { return reinterpret_cast<T *>(data); }
 };
 
-/// A launch with its addresses: built once at load, so a step allocates nothing.
-/// Shapes, types and attribute ranges have been checked against kernels.def;
-/// values that index by data (token ids, compacted rows) have not.
+/// A launch with its addresses: built once at load, so a step allocates
+/// nothing. Shapes, types and attribute ranges have been checked against
+/// kernels.def; values that index by data (token ids, compacted rows) have not.
 struct Call {
   std::span<const Operand> operands;          ///< kernels::<name>::<operand>
   std::span<const AttributeValue> attributes; ///< kernels::<name>::<attribute>
   std::byte *sharedWorkspace = nullptr;
-  std::byte *threadWorkspace = nullptr; ///< thread i: + i x threadWorkspaceBytes
+  std::byte *threadWorkspace =
+      nullptr; ///< thread i: + i x threadWorkspaceBytes
   uint64_t threadWorkspaceBytes = 0;
   ThreadPool *pool = nullptr;
 
