@@ -141,10 +141,9 @@ PEFT_INLINE __m256i roundHalf(__m256 value) {
   __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
   __m256i odd =
       _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  __m256i rounded = _mm256_add_epi32(
-      _mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-  __m256i isNaN =
-      _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
+  __m256i rounded =
+      _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+  __m256i isNaN = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
   __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
   rounded = _mm256_blendv_epi8(rounded, quiet, isNaN);
   __m256i isDenormal =

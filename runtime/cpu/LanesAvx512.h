@@ -83,8 +83,8 @@ PEFT_INLINE Lanes toFloats(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
 PEFT_INLINE Lanes load(const F32 *from) { return {_mm512_loadu_ps(from)}; }
 PEFT_INLINE Lanes widen(__m256i bits) {
-  return {_mm512_castsi512_ps(
-      _mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+  return {
+      _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
 }
 PEFT_INLINE Lanes load(const BF16 *from) {
   return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)));
@@ -104,10 +104,10 @@ PEFT_INLINE __m256i narrow(Lanes value) {
 #else
   __m512i bits = _mm512_castps_si512(value.v);
   __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
-  __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16),
-                                 _mm512_set1_epi32(1));
-  __m512i rounded = _mm512_add_epi32(
-      _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  __m512i odd =
+      _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  __m512i rounded =
+      _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
   rounded = _mm512_mask_or_epi32(
       rounded,
       _mm512_cmpgt_epi32_mask(magnitude, _mm512_set1_epi32(0x7f800000)), bits,
