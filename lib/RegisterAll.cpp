@@ -14,6 +14,4 @@ void peftc::registerAllDialects(mlir::DialectRegistry &registry) {
                   plan::PlanDialect>();
 }
 
-void peftc::registerAllPasses() {
-  mlir::registerTransformsPasses();
-}
+void peftc::registerAllPasses() { mlir::registerTransformsPasses(); }

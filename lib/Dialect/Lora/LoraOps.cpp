@@ -11,8 +11,8 @@ using namespace peftc::lora;
 // lora_c3: dropout is a probability below one.
 LogicalResult LinearOp::verify() {
   if (failed(nn::verifySameRows(*this, getInput(), getResult(), "result")) ||
-      failed(nn::verifySameRows(*this, getInput(), getProjection(),
-                                "projection")))
+      failed(
+          nn::verifySameRows(*this, getInput(), getProjection(), "projection")))
     return failure();
   if (getResidual() && getResidual().getType() != getResult().getType())
     return emitOpError() << "with a residual of " << getResidual().getType()
@@ -32,13 +32,12 @@ LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &symbols) {
       !nn::verifyParameterUse(*this, symbols, getAAttr(), {rank, in}) ||
       !nn::verifyParameterUse(*this, symbols, getBAttr(), {out, rank}))
     return failure();
-  return success(!getBiasAttr() || nn::verifyParameterUse(*this, symbols,
-                                                          getBiasAttr(), {out}));
+  return success(!getBiasAttr() ||
+                 nn::verifyParameterUse(*this, symbols, getBiasAttr(), {out}));
 }
 
 void LinearOp::specialize(Type computeType) {
-  Type element =
-      getResidual() ? Float32Type::get(getContext()) : computeType;
+  Type element = getResidual() ? Float32Type::get(getContext()) : computeType;
   getResult().setType(nn::specializedLike(getInput(), getResult(), element));
   getProjection().setType(
       nn::specializedLike(getInput(), getProjection(), computeType));

@@ -4,8 +4,8 @@
 // as if nothing stayed in a cache. Both need static shapes.
 //
 //===----------------------------------------------------------------------===//
-#include "peftc/Dialect/NN/NN.h"
 #include "peftc/Dialect/NN/Costs.h"
+#include "peftc/Dialect/NN/NN.h"
 
 using namespace mlir;
 using namespace peftc;
@@ -30,8 +30,9 @@ uint64_t nn::bytesTouched(Operation *op, ArrayRef<StringRef> parameters) {
   for (Value result : op->getResults())
     bytes += bytesOf(cast<RankedTensorType>(result.getType()));
   for (StringRef name : parameters)
-    if (auto param = dyn_cast_or_null<ParamOp>(SymbolTable::lookupNearestSymbolFrom(
-            op, StringAttr::get(op->getContext(), name))))
+    if (auto param =
+            dyn_cast_or_null<ParamOp>(SymbolTable::lookupNearestSymbolFrom(
+                op, StringAttr::get(op->getContext(), name))))
       bytes += bytesOf(param.getTensorType());
   return bytes;
 }

@@ -80,9 +80,9 @@ ParamOp nn::verifyParameterUse(Operation *user, SymbolTableCollection &symbols,
 //===----------------------------------------------------------------------===//
 
 LogicalResult EmbedOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  return success(verifyParameterUse(
-      *this, symbols, getTableAttr(),
-      {ShapedType::kDynamic, features(getResult())}));
+  return success(
+      verifyParameterUse(*this, symbols, getTableAttr(),
+                         {ShapedType::kDynamic, features(getResult())}));
 }
 
 //===----------------------------------------------------------------------===//
@@ -93,8 +93,7 @@ LogicalResult LinearOp::verify() {
   if (failed(verifySameRows(*this, getInput(), getResult(), "linear")))
     return failure();
   if (getResidual() && getResidual().getType() != getResult().getType())
-    return emitOpError() << "with a residual of "
-                         << getResidual().getType()
+    return emitOpError() << "with a residual of " << getResidual().getType()
                          << " needs a result of that type, has "
                          << getResult().getType();
   return success();

@@ -1,0 +1,127 @@
+//===- ParameterTable.cpp - tensors of a model as nn.params ---------------===//
+#include "ParameterTable.h"
+
+#include "mlir/IR/Diagnostics.h"
+
+using namespace mlir;
+using namespace peftc;
+
+static std::string shapeText(ArrayRef<int64_t> shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i)
+    text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+/// Null for types that no weight may have.
+static Type elementType(MLIRContext *context, std::optional<peft::DType> type) {
+  switch (type.value_or(peft::DType::u8)) {
+  case peft::DType::f32:
+    return Float32Type::get(context);
+  case peft::DType::bf16:
+    return BFloat16Type::get(context);
+  case peft::DType::f16:
+    return Float16Type::get(context);
+  default:
+    return {};
+  }
+}
+
+ParameterTable::ParameterTable(MLIRContext *context,
+                               const peft::ModelDirectory &model,
+                               const peft::ModelConfig &config)
+    : builder(context), model(model), config(config) {}
+
+void ParameterTable::fail(peft::Status status) {
+  if (error.ok())
+    error = std::move(status);
+}
+
+/// The element type of tensor `name`: as its file has it, or as a bare
+/// config.json promises. f32 after an error, so that building goes on.
+Type ParameterTable::storedType(const std::string &name,
+                                ArrayRef<int64_t> shape) {
+  MLIRContext *context = builder.getContext();
+  Type fallback = Float32Type::get(context);
+  if (!model.hasWeights()) {
+    // transformers' default where config.json has no dtype is float32.
+    Type type = elementType(context, config.dtype.value_or(peft::DType::f32));
+    return type ? type : fallback;
+  }
+  peft::ModelDirectory::Tensor tensor = model.find(name);
+  if (!tensor) {
+    fail(peft::badInput(model.directory + ": no tensor '" + name +
+                        "', which a " + config.modelType +
+                        " model of this config.json needs as " +
+                        shapeText(shape) +
+                        "; is the download complete, and is config.json of "
+                        "the same model?"));
+    return fallback;
+  }
+  if (ArrayRef<int64_t>(tensor.header->shape) != shape) {
+    fail(peft::badInput(tensor.shard->path + ": tensor '" + name + "' is " +
+                        tensor.header->describe() + ", config.json needs " +
+                        shapeText(shape)));
+    return fallback;
+  }
+  if (Type type = elementType(context, tensor.header->dtype))
+    return type;
+  fail(peft::badInput(tensor.shard->path + ": tensor '" + name + "' is " +
+                      tensor.header->describe() +
+                      "; supported are weights stored as f32, bf16 or f16"));
+  return fallback;
+}
+
+nn::ParamOp ParameterTable::get(const std::string &name,
+                                ArrayRef<int64_t> shape) {
+  nn::ParamOp &param = params[name];
+  if (param)
+    return param;
+  StringAttr symbol = builder.getStringAttr(name);
+  StringRef module = StringRef(name).rsplit('.').first;
+  auto type = RankedTensorType::get(shape, storedType(name, shape));
+  OperationState state(NameLoc::get(symbol), nn::ParamOp::getOperationName());
+  state.addAttribute("sym_name", symbol);
+  state.addAttribute("type", TypeAttr::get(type));
+  state.addAttribute("module", builder.getStringAttr(module));
+  param = cast<nn::ParamOp>(builder.create(state));
+  return param;
+}
+
+/// Tensors that old checkpoints carry although nothing reads them.
+bool ParameterTable::cannotMatter(StringRef name) const {
+  return name.ends_with(".rotary_emb.inv_freq") ||
+         (config.tied && name == "lm_head.weight");
+}
+
+peft::Status ParameterTable::finish() {
+  PEFT_TRY(error);
+  std::string first;
+  size_t count = 0;
+  const peft::WeightShard *shard = nullptr;
+  for (const peft::ModelDirectory::Tensor &tensor : model.tensors()) {
+    const std::string &name = tensor.header->name;
+    if (params.contains(name))
+      continue;
+    if (cannotMatter(name)) {
+      emitRemark(NameLoc::get(builder.getStringAttr(name)))
+          << "tensor '" << name << "' is ignored: "
+          << (name == "lm_head.weight" ? "the head is tied to the embedding"
+                                       : "it follows from config.json");
+      continue;
+    }
+    if (!count++) {
+      first = name;
+      shard = tensor.shard;
+    }
+  }
+  if (!count)
+    return {};
+  std::string others =
+      count > 1 ? " (and " + std::to_string(count - 1) + " more)" : "";
+  return peft::badInput(
+      shard->path + ": tensor '" + first + "'" + others + " is used by no " +
+      config.modelType +
+      " module of this config.json; leaving it out would change the results, "
+      "so check config.json (attention_bias, mlp_bias, num_hidden_layers)");
+}

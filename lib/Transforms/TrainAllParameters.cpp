@@ -1,0 +1,43 @@
+//===- TrainAllParameters.cpp - full fine-tuning --------------------------===//
+#include "peftc/Dialect/NN/NN.h"
+#include "peftc/Transforms/Passes.h"
+#include "peftc/Transforms/Trainable.h"
+
+using namespace mlir;
+using namespace peftc;
+
+namespace peftc {
+#define GEN_PASS_DEF_TRAINALLPARAMETERS
+#include "peftc/Transforms/Passes.h.inc"
+} // namespace peftc
+
+void peftc::makeTrainable(nn::ParamOp param) {
+  RankedTensorType stored = param.getTensorType();
+  param.setTrainable(true);
+  param.setSourceType(stored.getElementType());
+  param.setType(stored.clone(Float32Type::get(param.getContext())));
+  // Hugging Face's Trainer exempts biases and norm weights, all of them
+  // vectors.
+  param.setNoDecay(stored.getRank() == 1);
+}
+
+namespace {
+struct TrainAllParameters
+    : public peftc::impl::TrainAllParametersBase<TrainAllParameters> {
+  void runOnOperation() override {
+    for (auto param : getOperation().getOps<nn::ParamOp>()) {
+      if (param.getTrainable()) {
+        param.emitOpError() << "trains already: adapters and full fine-tuning "
+                            << "exclude each other";
+        return signalPassFailure();
+      }
+      makeTrainable(param);
+      ++trained;
+    }
+    if (trained == 0) {
+      getOperation().emitError("the model has no parameter to train");
+      signalPassFailure();
+    }
+  }
+};
+} // namespace
