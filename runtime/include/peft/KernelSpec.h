@@ -1,8 +1,8 @@
 //===- KernelSpec.h - kernels.def as data -----------------------*- C++ -*-===//
 //
 // The compiler and the plan verifier read kernels through this table; the names
-// of operands and attributes are also enumerators (peft::kernels::adamw::decay),
-// so device code never counts positions.
+// of operands and attributes are also enumerators
+// (peft::kernels::adamw::decay), so device code never counts positions.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_KERNELSPEC_H
@@ -69,10 +69,10 @@ struct AttributeValue {
 /// What a condition or a workspace formula may look at.
 struct LaunchShape {
   // The values of the shape symbols.
-  Saturating a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w,
-      x, y, z;
-  std::span<const DType> types;    ///< by operand
-  uint64_t presentMask = 0;        ///< bit i: operand i is given
+  Saturating a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v,
+      w, x, y, z;
+  std::span<const DType> types; ///< by operand
+  uint64_t presentMask = 0;     ///< bit i: operand i is given
   std::span<const AttributeValue> attributes;
 
   bool has(int operand) const { return presentMask >> operand & 1; }
@@ -132,6 +132,15 @@ Expected<LaunchShape> bindShapes(const KernelSpec &spec,
                                  std::span<const OperandShape> operands,
                                  std::span<const AttributeValue> attributes,
                                  std::vector<DType> &types);
+
+/// Bytes of the workspace buffers of a launch; 0: none needed.
+struct WorkspaceNeed {
+  uint64_t shared = 0;
+  uint64_t thread = 0; ///< of the whole buffer: maxThreads equal parts
+};
+/// The part of one thread is rounded up to bufferAlignment.
+WorkspaceNeed workspaceNeed(const KernelSpec &spec, const LaunchShape &shape,
+                            uint32_t maxThreads);
 
 namespace kernels {
 #define KERNEL(name, summary)                                                  \
