@@ -144,3 +144,19 @@ std::string peft::interruptedDownload(const std::string &directory) {
   return " (the hub cache holds " + std::to_string(unfinished) +
          " unfinished downloads of it)";
 }
+
+Status peft::checkPresent(const std::string &path) {
+  if (isBrokenLink(path))
+    return badInput(path +
+                    ": is a link to a file that does not exist; the download "
+                    "is incomplete" +
+                    interruptedDownload(parentPath(path)) +
+                    ": download the model again");
+  PEFT_ASSIGN(const std::string start, readFilePrefix(path, 64));
+  if (start.starts_with("version https://git-lfs.github.com/spec/"))
+    return badInput(path +
+                    ": is a Git LFS pointer, not the file itself; run `git "
+                    "lfs pull` in " +
+                    parentPath(path));
+  return Status();
+}

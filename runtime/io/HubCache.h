@@ -23,6 +23,9 @@ Expected<ResolvedModel> resolveModel(const std::string &name,
 /// hub cache with unfinished blobs; else empty.
 std::string interruptedDownload(const std::string &directory);
 
+/// A file must be there in full: no dangling link, no Git LFS pointer.
+Status checkPresent(const std::string &path);
+
 } // namespace peft
 
 #endif // PEFT_IO_HUBCACHE_H

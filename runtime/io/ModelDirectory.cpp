@@ -56,23 +56,6 @@ bool contains(const FileNames &names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-/// A file that must be there in full: no dangling link, no LFS pointer.
-Status checkPresent(const std::string &path) {
-  if (isBrokenLink(path))
-    return badInput(path +
-                    ": is a link to a file that does not exist; the download "
-                    "is incomplete" +
-                    interruptedDownload(parentPath(path)) +
-                    ": download the model again");
-  PEFT_ASSIGN(const std::string start, readFilePrefix(path, 64));
-  if (start.starts_with("version https://git-lfs.github.com/spec/"))
-    return badInput(path +
-                    ": is a Git LFS pointer, not the file itself; run `git "
-                    "lfs pull` in " +
-                    parentPath(path));
-  return Status();
-}
-
 Status noConfig(const std::string &directory, const FileNames &names) {
   if (contains(names, "adapter_config.json"))
     return badInput(directory +

@@ -85,9 +85,10 @@ Expected<AdapterConfig> parseAdapterConfig(std::string_view text,
                                            const std::string &what);
 Expected<AdapterConfig> readAdapterConfig(const std::string &path);
 
-/// The text of adapter_config.json as PEFT writes it: every field, two spaces,
-/// keys sorted; lists of names sorted, too. Ends with a newline. Parsing it
-/// gives an equal config, up to the order of those lists and of patterns.
+/// The text of adapter_config.json as PEFT writes it: two spaces, keys sorted,
+/// lists of names sorted, too; only fields that PEFT has had for long, because
+/// old versions refuse keys that they do not know. Ends with a newline. Parsing
+/// it gives an equal config, up to the order of those lists and of patterns.
 std::string writeAdapterConfig(const AdapterConfig &config);
 
 /// An adapter on disk.
