@@ -17,7 +17,7 @@ struct Dropout {
   bool active = false;
   uint32_t threshold = 0; ///< a feature is kept iff its word is not below
   float scale = 1;        ///< of a kept value: 1 / (1 - p)
-  std::array<uint32_t, 2> key{};
+  PhiloxKey key;
   uint32_t firstRow = 0, seq = 1;
   uint64_t rowStart = 0;
   Operand index;
@@ -32,22 +32,14 @@ struct Dropout {
 
   bool keeps(uint64_t row, uint64_t feature) const {
     auto [token, globalRow] = position(row);
-    auto words = philox4x32(
-        key, {static_cast<uint32_t>(feature / 4), token, globalRow, 0});
+    auto words =
+        philox({static_cast<uint32_t>(feature / 4), token, globalRow, 0}, key);
     return words[feature % 4] >= threshold;
   }
 };
 
-/// The 64-bit mixer of the key derivation.
-inline uint64_t splitmix64(uint64_t x) {
-  x += 0x9E3779B97F4A7C15;
-  x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
-  x = (x ^ x >> 27) * 0x94D049BB133111EB;
-  return x ^ x >> 31;
-}
-
-/// Dropout as the operands and attributes of a kernel say; K is its namespace's
-/// enumerators, given as values.
+/// Dropout as the operands and attributes of a kernel say; `names` are its
+/// enumerators.
 struct DropoutNames {
   int index, seed, step, firstRow;       ///< operands
   int rowStart, dropout, moduleKey, seq; ///< attributes
@@ -59,14 +51,11 @@ inline Dropout readDropout(const Call &call, const DropoutNames &names) {
   result.active = probability > 0;
   if (!result.active)
     return result;
-  result.threshold = static_cast<uint32_t>(probability * 4294967296.0);
+  result.threshold = dropoutThreshold(probability);
   result.scale = static_cast<float>(1.0 / (1.0 - probability));
-  uint64_t seed = loadAt<uint64_t>(call[names.seed].data, 0);
-  auto step = static_cast<uint64_t>(loadAt<int32_t>(call[names.step].data, 0));
-  uint64_t key =
-      splitmix64(splitmix64(seed + 0x9E3779B97F4A7C15 * (step + 1)) ^
-                 static_cast<uint64_t>(call.integer(names.moduleKey)));
-  result.key = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
+  result.key = dropoutKey(static_cast<uint64_t>(call.integer(names.moduleKey)),
+                          loadAt<int64_t>(call[names.seed].data, 0),
+                          loadAt<int32_t>(call[names.step].data, 0));
   result.firstRow = loadAt<uint32_t>(call[names.firstRow].data, 0);
   result.seq = static_cast<uint32_t>(call.integer(names.seq));
   result.rowStart = static_cast<uint64_t>(call.integer(names.rowStart));

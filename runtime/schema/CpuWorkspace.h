@@ -11,20 +11,35 @@
 
 #include "peft/KernelSpec.h"
 
+#include <algorithm>
+
 namespace peft {
 
 constexpr Saturating roundUp(Saturating value, uint64_t step) {
   return (value + (step - 1)) / step * step;
 }
 
-/// C [m, n] += A [m, k] B [n, k]: one operand packed in the compute type, f32
-/// at most, in panels of 64.
-constexpr Saturating CPU_GEMM_SHARED(Saturating m, Saturating n, Saturating k) {
-  return roundUp(m, 64) * roundUp(k, 64) * 4 + 4096;
+// A GEMM C [m, n] += A [m, k] B [k, n] packs, per thread, a block of k of a
+// group of columns of B, a tile of rows of A, and keeps the sums of a block of
+// rows. Words are 4 bytes: an f32, or two bf16.
+constexpr uint64_t cpuGemmSteps = 512;   ///< words of k in a block
+constexpr uint64_t cpuGemmColumns = 128; ///< columns of a group, at most
+constexpr uint64_t cpuGemmRows = 512;    ///< rows of a block, at most
+constexpr uint64_t cpuGemmLeftWords = (cpuGemmSteps + 16) * 16;
+
+constexpr Saturating cpuGemmGroup(Saturating n) {
+  return std::min<Saturating>(roundUp(n, 32), cpuGemmColumns);
 }
-/// Panels of the other operand and a tile of sums.
+constexpr uint64_t cpuGemmRightWords(Saturating n) {
+  return cpuGemmSteps * cpuGemmGroup(n).value;
+}
+
+constexpr Saturating CPU_GEMM_SHARED(Saturating m, Saturating n, Saturating k) {
+  return 0;
+}
 constexpr Saturating CPU_GEMM_THREAD(Saturating m, Saturating n, Saturating k) {
-  return roundUp(k, 64) * 64 * 4 + 64 * 64 * 4 + 4096;
+  Saturating sums = std::min<Saturating>(m, cpuGemmRows) * cpuGemmGroup(n);
+  return (Saturating(cpuGemmRightWords(n)) + cpuGemmLeftWords + sums) * 4;
 }
 
 constexpr Saturating CPU_ATTENTION_FWD_SHARED(Saturating rows, Saturating seq,
