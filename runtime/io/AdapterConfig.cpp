@@ -119,9 +119,9 @@ ModuleSelection readSelection(FieldReader &fields, const std::string &field) {
 }
 
 template <typename T>
-std::vector<std::pair<std::string, T>> readPattern(const OrderedJson &json,
-                                                   const std::string &field,
-                                                   FieldReader &fields) {
+std::vector<std::pair<std::string, T>>
+readPattern(const OrderedJson &json, const std::string &what,
+            const std::string &field, FieldReader &fields) {
   std::vector<std::pair<std::string, T>> result;
   const auto at = json.find(field);
   if (at == json.end() || at->is_null())
