@@ -19,7 +19,8 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
     directory), `zeros`, `kaiming_uniform` or `gaussian` (with `stddev`).
     `adapter_b` marks the factor that starts at zero, so that its partner's
     gradient is zero at the first step. `padding_idx` of an embedding gets no
-    lookup gradient.
+    lookup gradient. `savedName` is the key in the saved adapter where it is not
+    the symbol's name.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$type,
                        UnitAttr:$trainable,
@@ -29,7 +30,8 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
                        OptionalAttr<StrAttr>:$module,
                        UnitAttr:$noDecay,
                        UnitAttr:$zeroGradientAtStart,
-                       OptionalAttr<I64Attr>:$paddingIdx);
+                       OptionalAttr<I64Attr>:$paddingIdx,
+                       OptionalAttr<StrAttr>:$savedName);
   let assemblyFormat = "$sym_name `:` $type attr-dict";
   let extraClassDeclaration = [{
     ::mlir::RankedTensorType getTensorType() {
