@@ -23,7 +23,7 @@ void peftc::buildStates(OpBuilder &builder, const GradientSums &sums,
        i32 = builder.getI32Type(), f32 = builder.getF32Type();
   const FixedState fixed[] = {{"loss_sum", f64, 1, "sum"},
                               {"tokens", i64, 1, "sum"},
-                              {"norm_square", f64, 1, "sum"},
+                              {"norm_square", f64, 1, "counter"},
                               {"eval_loss_sum", f64, 1, "sum"},
                               {"eval_tokens", i64, 1, "sum"},
                               {"step", i32, 1, "scalar"},

@@ -1,0 +1,320 @@
+//===- ConvertToPlan.cpp - turn the step into launches over buffers -------===//
+//
+// The tables of the plan: weights, persistent buffers, parameters, ports; the
+// entries are StepConverter's. The order of everything follows the step, so the
+// same step gives the same plan.
+//
+//===----------------------------------------------------------------------===//
+#include "StepConverter.h"
+
+#include "peftc/Target/PlanTypes.h"
+#include "peftc/Transforms/Passes.h"
+#include "peftc/Version.h"
+
+#include "llvm/ADT/StringSwitch.h"
+
+namespace peftc {
+#define GEN_PASS_DEF_CONVERTTOPLAN
+#include "peftc/Transforms/Passes.h.inc"
+} // namespace peftc
+
+using namespace mlir;
+using namespace peftc;
+
+namespace {
+
+constexpr StringLiteral savedPrefix = "base_model.model.";
+
+class PlanConverter {
+public:
+  PlanConverter(ModuleOp module, int64_t maxThreads)
+      : module(module), builder(module.getContext()), plan(builder, maxThreads),
+        maxThreads(maxThreads) {}
+
+  LogicalResult convert();
+  unsigned launches() const { return launchCount; }
+
+private:
+  LogicalResult readModule();
+  DictionaryAttr describe();
+  LogicalResult addParameterBuffer(nn::ParamOp parameter);
+  int64_t addWeight(nn::ParamOp parameter, Type element);
+  void addInitializer(nn::ParamOp parameter);
+  void addStateBuffer(nn::StateOp state);
+  void addInputs();
+  void addPorts();
+  void eraseStep();
+  void addGroup();
+  void addTrained(nn::ParamOp parameter);
+  void addPort(Location loc, StringRef kind, StringRef name, Value buffer);
+  std::string savedName(nn::ParamOp parameter) const;
+
+  ModuleOp module;
+  OpBuilder builder;
+  PlanBuilder plan;
+  int64_t maxThreads;
+  DictionaryAttr model;
+  StringAttr adapterConfig;
+  int64_t batch = 0, seq = 0;
+  Type compute;
+  int64_t weightCount = 0;
+  unsigned launchCount = 0;
+  SmallVector<nn::ParamOp> parameters;
+  SmallVector<nn::StateOp> states;
+  SmallVector<func::FuncOp> functions;
+  SmallVector<StringAttr> inputs; ///< in order of first use
+  llvm::StringMap<Value> symbols, ports;
+  llvm::StringMap<int64_t> weights;              ///< of trained parameters
+  llvm::StringMap<SmallVector<Value>> gradients; ///< by parameter
+};
+
+LogicalResult PlanConverter::readModule() {
+  model = module->getAttrOfType<DictionaryAttr>("nn.model");
+  adapterConfig = module->getAttrOfType<StringAttr>("nn.adapter_config");
+  auto batchAttr = module->getAttrOfType<IntegerAttr>("nn.batch");
+  auto seqAttr = module->getAttrOfType<IntegerAttr>("nn.seq");
+  auto computeAttr = module->getAttrOfType<TypeAttr>("nn.compute");
+  if (!model || !batchAttr || !seqAttr || !computeAttr)
+    return module.emitOpError(
+        "needs the attributes nn.model, nn.batch, nn.seq and nn.compute; run "
+        "the import and peft-specialize-model first");
+  batch = batchAttr.getInt();
+  seq = seqAttr.getInt();
+  compute = computeAttr.getValue();
+  for (Operation &op : *module.getBody()) {
+    if (auto parameter = dyn_cast<nn::ParamOp>(op))
+      parameters.push_back(parameter);
+    else if (auto state = dyn_cast<nn::StateOp>(op))
+      states.push_back(state);
+    else if (auto function = dyn_cast<func::FuncOp>(op))
+      functions.push_back(function);
+    else
+      return op.emitOpError("cannot be in a step");
+  }
+  return success();
+}
+
+/// The scalars of table Plan.
+DictionaryAttr PlanConverter::describe() {
+  auto text = [&](StringRef key) -> Attribute {
+    auto value = model.getAs<StringAttr>(key);
+    return value ? value : builder.getStringAttr("");
+  };
+  auto number = [&](int64_t value) -> Attribute {
+    return builder.getI64IntegerAttr(value);
+  };
+  auto vocab = model.getAs<IntegerAttr>("vocab");
+  std::pair<StringRef, Attribute> fields[] = {
+      {"producer",
+       builder.getStringAttr(std::string("peftc ") + compilerVersion)},
+      {"model_name", text("name")},
+      {"header_hash", text("header_hash")},
+      {"model_config", text("config")},
+      {"adapter_config",
+       adapterConfig ? adapterConfig : builder.getStringAttr("")},
+      {"target", builder.getStringAttr("cpu")},
+      {"compute", TypeAttr::get(compute)},
+      {"batch", number(batch)},
+      {"seq", number(seq)},
+      {"vocab", number(vocab ? vocab.getInt() : 0)},
+      {"max_threads", number(maxThreads)},
+      {"shard", number(1)},
+      {"tensor_parallel", number(1)}};
+  SmallVector<NamedAttribute> attributes;
+  for (auto &[name, value] : fields)
+    attributes.push_back(builder.getNamedAttr(name, value));
+  return builder.getDictionaryAttr(attributes);
+}
+
+/// The tensor's key in the file that training writes.
+std::string PlanConverter::savedName(nn::ParamOp parameter) const {
+  StringRef name = parameter.getSymName();
+  if (!adapterConfig || name.starts_with(savedPrefix))
+    return name.str();
+  return (savedPrefix + name).str();
+}
+
+int64_t PlanConverter::addWeight(nn::ParamOp parameter, Type element) {
+  StringRef name = parameter.getSymName();
+  name.consume_front(savedPrefix);
+  plan::WeightOp::create(
+      builder, parameter.getLoc(), builder.getStringAttr(name),
+      TypeAttr::get(parameter.getTensorType().clone(element)),
+      DenseI64ArrayAttr());
+  return weightCount++;
+}
+
+LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
+  RankedTensorType type = parameter.getTensorType();
+  if (!dtypeOf(type.getElementType()))
+    return parameter.emitOpError("has element type ")
+           << type.getElementType() << ", which a plan cannot hold";
+  Value buffer;
+  if (parameter.getTrainable()) {
+    buffer = plan.addBuffer(parameter.getLoc(), parameter.getSymName(), type,
+                            "adapter");
+  } else if (parameter.getInit() == "stored") {
+    buffer = plan.addMapped(parameter.getLoc(), parameter.getSymName(), type,
+                            weights.lookup(parameter.getSymName()));
+  } else {
+    return parameter.emitOpError("is frozen, but not stored in the model");
+  }
+  symbols[parameter.getSymName()] = buffer;
+  return success();
+}
+
+void PlanConverter::addInitializer(nn::ParamOp parameter) {
+  StringRef init = parameter.getInit();
+  if (!parameter.getTrainable() || init == "zeros")
+    return;
+  Value buffer = symbols.lookup(parameter.getSymName());
+  IntegerAttr weight, stream;
+  if (init == "stored") {
+    init = "weight";
+    weight = builder.getI64IntegerAttr(weights.lookup(parameter.getSymName()));
+  } else {
+    stream = builder.getI64IntegerAttr(
+        static_cast<int64_t>(hashName(parameter.getSymName())));
+  }
+  plan::InitializeOp::create(builder, parameter.getLoc(), buffer,
+                             builder.getStringAttr(init), weight,
+                             parameter.getStddevAttr(), stream);
+}
+
+void PlanConverter::addStateBuffer(nn::StateOp state) {
+  StringRef kind = llvm::StringSwitch<StringRef>(state.getRole())
+                       .Case("gradient", "gradient")
+                       .Case("moment", "optimizer")
+                       .Default("scalar");
+  if (state.getSymName() == "optimizer_step")
+    kind = "optimizer";
+  Value buffer = plan.addBuffer(state.getLoc(), state.getSymName(),
+                                state.getTensorType(), kind);
+  symbols[state.getSymName()] = buffer;
+  if (state.getRole() == "gradient" && state.getOf())
+    gradients[*state.getOf()].push_back(buffer);
+}
+
+void PlanConverter::addPort(Location loc, StringRef kind, StringRef name,
+                            Value buffer) {
+  plan::PortOp::create(builder, loc, builder.getStringAttr(kind),
+                       builder.getStringAttr(name), buffer);
+}
+
+/// One buffer per name that a function's arguments carry.
+void PlanConverter::addInputs() {
+  for (func::FuncOp function : functions)
+    for (BlockArgument argument : function.getArguments()) {
+      auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
+                                                        "nn.port");
+      if (!name || ports.contains(name))
+        continue;
+      auto type = cast<RankedTensorType>(argument.getType());
+      ports[name] = plan.addBuffer(function.getLoc(), name.getValue(),
+                                   flatten(type, 1), "input");
+      inputs.push_back(name);
+    }
+}
+
+void PlanConverter::addPorts() {
+  for (StringAttr name : inputs)
+    addPort(module.getLoc(), "input", name, ports.lookup(name));
+  for (nn::StateOp state : states) {
+    StringRef kind = llvm::StringSwitch<StringRef>(state.getRole())
+                         .Case("scalar", "scalar")
+                         .Cases({"sum", "output"}, "output")
+                         .Default("");
+    if (!kind.empty())
+      addPort(state.getLoc(), kind, state.getSymName(),
+              symbols.lookup(state.getSymName()));
+  }
+}
+
+void PlanConverter::addGroup() {
+  plan::GroupOp::create(
+      builder, module.getLoc(), builder.getStringAttr("default"),
+      builder.getF64FloatAttr(1.0), symbols.lookup("loss_sum"),
+      symbols.lookup("tokens"), symbols.lookup("norm_square"));
+}
+
+void PlanConverter::addTrained(nn::ParamOp parameter) {
+  StringRef name = parameter.getSymName();
+  Type source = parameter.getSourceType().value_or(
+      parameter.getTensorType().getElementType());
+  auto flag = [&](bool set) {
+    return set ? builder.getUnitAttr() : UnitAttr();
+  };
+  plan::ParameterOp::create(
+      builder, parameter.getLoc(), builder.getStringAttr(savedName(parameter)),
+      builder.getStringAttr(parameter.getModule().value_or("")),
+      symbols.lookup(name), ValueRange(gradients[name]),
+      symbols.lookup((name + ".m").str()), symbols.lookup((name + ".v").str()),
+      builder.getI64IntegerAttr(0), flag(!parameter.getNoDecay()),
+      flag(parameter.getZeroGradientAtStart()), TypeAttr::get(source));
+}
+
+LogicalResult PlanConverter::convert() {
+  if (failed(readModule()))
+    return failure();
+  builder.setInsertionPointToEnd(module.getBody());
+  auto program = plan::ProgramOp::create(builder, module.getLoc(), describe());
+  builder.createBlock(&program->getRegion(0));
+  plan::ArenaOp::create(
+      builder, module.getLoc(), builder.getStringAttr("device"),
+      builder.getI64IntegerAttr(0), builder.getI64IntegerAttr(0));
+  for (nn::ParamOp parameter : parameters)
+    if (parameter.getInit() == "stored")
+      weights[parameter.getSymName()] =
+          addWeight(parameter, parameter.getSourceType().value_or(
+                                   parameter.getTensorType().getElementType()));
+  for (nn::ParamOp parameter : parameters)
+    if (failed(addParameterBuffer(parameter)))
+      return failure();
+  for (nn::StateOp state : states)
+    addStateBuffer(state);
+  addInputs();
+  llvm::for_each(parameters, [&](auto it) { addInitializer(it); });
+  addGroup();
+  for (nn::ParamOp parameter : parameters)
+    if (parameter.getTrainable())
+      addTrained(parameter);
+  addPorts();
+  // Activations on one stream, gradient sums and the optimizer on the other.
+  for (int stream = 0; stream < 2; ++stream)
+    plan::StreamOp::create(builder, module.getLoc(),
+                           builder.getStringAttr("compute"));
+  for (func::FuncOp function : functions) {
+    StepConverter step(plan, symbols, ports, seq);
+    if (failed(step.convert(function)))
+      return failure();
+    launchCount += step.launches();
+  }
+  eraseStep();
+  return success();
+}
+
+void PlanConverter::eraseStep() {
+  for (func::FuncOp function : functions)
+    function.erase();
+  for (nn::StateOp state : states)
+    state.erase();
+  for (nn::ParamOp parameter : parameters)
+    parameter.erase();
+  for (StringRef name :
+       {"nn.model", "nn.adapter_config", "nn.batch", "nn.seq", "nn.compute"})
+    module->removeAttr(name);
+}
+
+struct ConvertToPlanPass
+    : public peftc::impl::ConvertToPlanBase<ConvertToPlanPass> {
+  using ConvertToPlanBase::ConvertToPlanBase;
+
+  void runOnOperation() override {
+    PlanConverter converter(getOperation(), maxThreads);
+    if (failed(converter.convert()))
+      return signalPassFailure();
+    launches += converter.launches();
+  }
+};
+
+} // namespace
