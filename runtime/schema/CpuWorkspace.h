@@ -42,30 +42,43 @@ constexpr Saturating CPU_GEMM_THREAD(Saturating m, Saturating n, Saturating k) {
   return (Saturating(cpuGemmRightWords(n)) + cpuGemmLeftWords + sums) * 4;
 }
 
+// Attention works on blocks of 64 positions. A head of one batch row, padded to
+// whole blocks and to lanes of 16 features, in words of 4 bytes:
+constexpr Saturating cpuAttentionHead(Saturating seq, Saturating headDim) {
+  return roundUp(seq, 64) * roundUp(headDim, 16) * 4;
+}
+constexpr uint64_t cpuAttentionTile = 64 * 64 * 4;
+
+/// Packed keys and values.
 constexpr Saturating CPU_ATTENTION_FWD_SHARED(Saturating rows, Saturating seq,
                                               Saturating heads,
                                               Saturating kvHeads,
                                               Saturating headDim) {
-  return 0;
+  return rows / seq * kvHeads * cpuAttentionHead(seq, headDim) * 2;
 }
+/// Queries and output of one block, scores and probabilities.
 constexpr Saturating CPU_ATTENTION_FWD_THREAD(Saturating rows, Saturating seq,
                                               Saturating heads,
                                               Saturating kvHeads,
                                               Saturating headDim) {
-  return 64 * 64 * 8 + 64 * headDim * 4 * 4 + 4096;
+  return cpuAttentionHead(64, headDim) * 2 + cpuAttentionTile * 2;
 }
+/// Packed keys (twice) and values, and dk and dv of every query head.
 constexpr Saturating CPU_ATTENTION_BWD_SHARED(Saturating rows, Saturating seq,
                                               Saturating heads,
                                               Saturating kvHeads,
                                               Saturating headDim) {
-  return rows * heads * 4 + 64;
+  return rows / seq * (kvHeads * 3 + heads * 2) *
+         cpuAttentionHead(seq, headDim);
 }
+/// Packed queries and output gradients (twice each), dq, two numbers a query,
+/// and five tiles.
 constexpr Saturating CPU_ATTENTION_BWD_THREAD(Saturating rows, Saturating seq,
                                               Saturating heads,
                                               Saturating kvHeads,
                                               Saturating headDim) {
-  return 64 * 64 * 16 + roundUp(seq, 64) * headDim * 4 * 3 +
-         64 * headDim * 4 * 6 + 4096;
+  return cpuAttentionHead(seq, headDim) * 5 + roundUp(seq, 64) * 8 +
+         cpuAttentionTile * 5;
 }
 
 } // namespace peft
