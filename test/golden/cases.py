@@ -1,0 +1,237 @@
+"""What the golden tests compare: one entry per family and adapter option.
+
+`config` is config.json's content as transformers 4 or 5 writes it, with fields
+left out where they equal the class default; `adapter` is adapter_config.json's.
+See models.get_case for the other keys and their defaults.
+"""
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 112,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 301,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "rope_scaling": None,
+    "hidden_act": "silu",
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "torch_dtype": "float32",
+}
+# As transformers 5 writes it, almost everything left to the class default.
+LLAMA5 = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 300,
+    "dtype": "float32",
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
+}
+BIASES = {"attention_bias": True, "mlp_bias": True}
+MISTRAL = {
+    "model_type": "mistral",
+    "architectures": ["MistralForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 112,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 24,
+    "vocab_size": 300,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1000000.0,
+    "hidden_act": "silu",
+    "sliding_window": 7,
+    "tie_word_embeddings": False,
+}
+QWEN2 = {
+    "model_type": "qwen2",
+    "architectures": ["Qwen2ForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 300,
+    "rope_theta": 1000000.0,
+    "max_window_layers": 1,
+    "sliding_window": 6,
+    "use_sliding_window": False,
+    "tie_word_embeddings": True,
+}
+QWEN3 = {
+    "model_type": "qwen3",
+    "architectures": ["Qwen3ForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": 300,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    "tie_word_embeddings": False,
+}
+# Small models for the cases that train (and store) every parameter.
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": 120}
+
+PLAIN = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+ALL_LINEAR = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+ATTENTION = {"r": 3, "lora_alpha": 7, "target_modules": ["q_proj", "o_proj"]}
+
+CASES = {
+    "llama": {"config": LLAMA, "adapter": PLAIN},
+    "llama_all_linear": {
+        "config": {**LLAMA5, **BIASES, "tie_word_embeddings": True},
+        "adapter": ALL_LINEAR,
+        "stored": "bf16",
+        "shards": 3,
+        "schedule": "cosine",
+        "warmup": 2,
+    },
+    "llama_three_layers": {
+        "config": {**LLAMA, "num_hidden_layers": 3},
+        "adapter": ALL_LINEAR,
+        "weight_decay": 0.1,
+        "schedule": "constant",
+        "max_grad_norm": 0.05,
+    },
+    "llama3_rope": {
+        "config": {
+            **LLAMA,
+            "head_dim": 24,
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            },
+        },
+        "adapter": ALL_LINEAR,
+        "seq": 40,
+    },
+    "linear_rope": {
+        "config": {**LLAMA, "rope_scaling": {"type": "linear", "factor": 4.0}},
+        "adapter": ATTENTION,
+        "seq": 40,
+    },
+    "linear_rope_v5": {
+        "config": {
+            **LLAMA5,
+            "rope_parameters": {
+                "rope_type": "linear",
+                "rope_theta": 10000.0,
+                "factor": 2.5,
+            },
+        },
+        "adapter": ATTENTION,
+    },
+    "mistral_window": {"config": MISTRAL, "adapter": ALL_LINEAR, "seq": 32},
+    "mistral_no_window": {
+        "config": {**MISTRAL, "sliding_window": None},
+        "adapter": PLAIN,
+    },
+    "qwen2": {"config": QWEN2, "adapter": ALL_LINEAR, "stored": "f16"},
+    "qwen2_sliding": {
+        "config": {
+            **QWEN2,
+            "num_hidden_layers": 3,
+            "use_sliding_window": True,
+        },
+        "adapter": PLAIN,
+        "seq": 32,
+    },
+    "qwen3": {"config": QWEN3, "adapter": ALL_LINEAR, "stored": "bf16"},
+    "qwen3_layer_types": {
+        "config": {
+            **QWEN3,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        "adapter": PLAIN,
+    },
+    "rslora_patterns": {
+        "config": LLAMA,
+        "adapter": {
+            **ALL_LINEAR,
+            "use_rslora": True,
+            "rank_pattern": {"q_proj": 6, "layers.1.mlp.up_proj": 2},
+            "alpha_pattern": {"v_proj": 3, "model.layers.0.mlp.down_proj": 20},
+        },
+    },
+    "save_head": {
+        "config": LLAMA,
+        "adapter": {**PLAIN, "modules_to_save": ["lm_head"]},
+        "weight_decay": 0.05,
+    },
+    "save_embedding_and_norms": {
+        "config": {**LLAMA, "vocab_size": 200},
+        "adapter": {**PLAIN, "modules_to_save": ["embed_tokens", "norm"]},
+        "weight_decay": 0.05,
+    },
+    "bias_all": {
+        "config": {**LLAMA, **BIASES},
+        "adapter": {**PLAIN, "bias": "all"},
+        "weight_decay": 0.05,
+    },
+    "bias_lora_only": {
+        "config": QWEN2,
+        "adapter": {**ATTENTION, "bias": "lora_only"},
+    },
+    "regex": {
+        "config": LLAMA,
+        "adapter": {
+            "r": 5,
+            "lora_alpha": 5,
+            "target_modules": r"model\.layers\.(0\.mlp\..*|1\.self_attn\.[kv])_proj",
+        },
+    },
+    "exclude": {
+        "config": QWEN3,
+        "adapter": {
+            **ALL_LINEAR,
+            "exclude_modules": ["k_proj", "layers.0.mlp.up_proj"],
+        },
+    },
+    "layers_to_transform": {
+        "config": {**LLAMA, "num_hidden_layers": 3},
+        "adapter": {
+            **PLAIN,
+            "target_modules": ["q_proj", "down_proj"],
+            "layers_to_transform": [1, 2],
+        },
+    },
+    "packed": {
+        "config": LLAMA,
+        "adapter": ALL_LINEAR,
+        "segments": True,
+        "seq": 40,
+    },
+    "packed_window": {
+        "config": MISTRAL,
+        "adapter": PLAIN,
+        "segments": True,
+        "seq": 40,
+    },
+    "train_all": {"config": {**LLAMA, **SMALL}, "weight_decay": 0.05},
+    "train_all_tied": {"config": {**QWEN2, **SMALL}, "weight_decay": 0.05},
+    "train_all_qwen3": {
+        "config": {**QWEN3, **SMALL, "head_dim": 16},
+        "segments": True,
+        "seq": 36,
+    },
+    "train_all_tied_biases": {
+        "config": {**LLAMA, **SMALL, **BIASES, "tie_word_embeddings": True},
+        "max_grad_norm": 0.1,
+    },
+}

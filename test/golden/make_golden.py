@@ -1,0 +1,205 @@
+"""Makes expected/*.safetensors with torch, transformers and PEFT.
+
+usage: make_golden.py [--out DIR] [CASE ...]
+
+Each file holds, for one case of cases.py, in float32: `gradient/NAME`, the
+first step's gradient after division by the step's number of trained tokens and
+before clipping; `change/NAME`, what five AdamW steps did to the parameter. Its
+metadata holds losses, gradient norms and token counts of the steps, how far a
+float64 run of torch is from the float32 one (relative Frobenius norm of the
+change), how far bf16 autocast is (of the gradient), and the versions.
+
+Attention is transformers' eager one; packed texts run one by one, each with its
+own positions, which is what packing must not change.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+
+import models
+import numpy as np
+import peft
+import tensor_file
+import torch
+import transformers
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def load_model(case, directory, dtype):
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager"
+    )
+    base = models.base_tensors(case)
+    named = dict(model.named_parameters(remove_duplicate=False))
+    for name, values in base.items():
+        assert np.array_equal(named[name].detach().numpy(), values), name
+    if case["adapter"] is not None:
+        torch.manual_seed(0)
+        model = peft.get_peft_model(
+            model,
+            peft.LoraConfig(task_type="CAUSAL_LM", **case["adapter"]),
+        )
+    model = model.to(dtype)
+    model.train()
+    trainable = trainable_parameters(case, model)
+    with torch.no_grad():
+        for name, parameter in trainable.items():
+            if case["adapter"] is not None:
+                shape = tuple(parameter.shape)
+                values = models.adapter_tensor(name, shape, base)
+                parameter.copy_(torch.from_numpy(values))
+    return model, trainable
+
+
+def trainable_parameters(case, model):
+    """Name in the written file -> parameter."""
+    if case["adapter"] is None:
+        return dict(model.named_parameters())
+    saved = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    by_place = {
+        (p.data_ptr(), tuple(p.shape)): p
+        for p in model.parameters()
+        if p.requires_grad
+    }
+    found = {
+        key: by_place[value.data_ptr(), tuple(value.shape)]
+        for key, value in saved.items()
+    }
+    assert len(found) == len(by_place), "a trainable parameter is not saved"
+    return dict(sorted(found.items()))
+
+
+def texts_of(arrays, segments, rows):
+    """(ids, labels) of every text in the rows, padding left out."""
+    for row in rows:
+        for segment in range(segments[row].max() + 1):
+            place = segments[row] == segment
+            yield arrays["input_ids"][row, place], arrays["labels"][row, place]
+
+
+def step_gradient(case, model, trainable, arrays, segments, step, autocast):
+    """(loss, tokens) of a step; leaves mean gradients in the parameters."""
+    rows_per_step = case["batch"] * case["accumulation"]
+    rows = range(step * rows_per_step, (step + 1) * rows_per_step)
+    for parameter in trainable.values():
+        parameter.grad = None
+    total, tokens = 0.0, 0
+    for ids, labels in texts_of(arrays, segments, rows):
+        labels = torch.from_numpy(labels.astype(np.int64))[1:]
+        count = int((labels != models.UNTRAINED).sum())
+        if count == 0:
+            continue
+        ids = torch.from_numpy(ids.astype(np.int64))[None]
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+        loss = torch.nn.functional.cross_entropy(
+            logits if logits.dtype == torch.float64 else logits.float(),
+            labels,
+            reduction="sum",
+            ignore_index=models.UNTRAINED,
+        )
+        loss.backward()
+        total += loss.item()
+        tokens += count
+    for parameter in trainable.values():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        parameter.grad /= tokens
+    return total / tokens, tokens
+
+
+def run(case, directory, dtype, steps, autocast=False):
+    """Losses, norms, tokens, first gradients and changes of a training run."""
+    model, trainable = load_model(case, directory, dtype)
+    arrays, segments = models.make_rows(case)
+    before = {n: p.detach().clone() for n, p in trainable.items()}
+    groups = [
+        {
+            "params": [p for n, p in trainable.items() if models.decays(n) == on],
+            "weight_decay": case["weight_decay"] if on else 0.0,
+        }
+        for on in (True, False)
+    ]
+    optimizer = torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=case["lr"], foreach=False
+    )
+    result = {"loss": [], "grad_norm": [], "tokens": []}
+    for step in range(steps):
+        loss, tokens = step_gradient(
+            case, model, trainable, arrays, segments, step, autocast
+        )
+        if step == 0:
+            gradients = {n: p.grad.clone() for n, p in trainable.items()}
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(trainable.values()), case["max_grad_norm"], foreach=False
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = models.rate(case, step)
+        optimizer.step()
+        result["loss"].append(loss)
+        result["grad_norm"].append(norm.item())
+        result["tokens"].append(tokens)
+    changes = {n: p.detach() - before[n] for n, p in trainable.items()}
+    return result, gradients, changes
+
+
+def distance(found, expected):
+    found, expected = found.double(), expected.double()
+    norm = torch.linalg.vector_norm(expected).item()
+    return torch.linalg.vector_norm(found - expected).item() / max(norm, 1e-300)
+
+
+def make(name):
+    """(tensors, metadata) of a case's expectation file."""
+    case = models.get_case(name)
+    with tempfile.TemporaryDirectory() as directory:
+        models.write_model(case, directory)
+        steps = case["steps"]
+        result, gradients, changes = run(case, directory, torch.float32, steps)
+        _, _, exact = run(case, directory, torch.float64, steps)
+        _, rough, _ = run(case, directory, torch.float32, 1, autocast=True)
+    result["float64_change"] = {n: distance(changes[n], exact[n]) for n in exact}
+    result["autocast_gradient"] = {
+        n: distance(rough[n], gradients[n]) for n in rough
+    }
+    result["versions"] = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+        "numpy": np.__version__,
+    }
+    tensors = {f"gradient/{n}": g.float().numpy() for n, g in gradients.items()}
+    tensors |= {f"change/{n}": c.float().numpy() for n, c in changes.items()}
+    return tensors, {"golden": json.dumps(result)}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", default=os.path.join(HERE, "expected"))
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    os.makedirs(options.out, exist_ok=True)
+    for name in options.cases or models.CASES:
+        tensors, metadata = make(name)
+        path = os.path.join(options.out, f"{name}.safetensors")
+        tensor_file.save_tensors(path, tensors, metadata=metadata)
+        result = json.loads(metadata["golden"])
+        print(
+            f"{name}: {len(tensors) // 2} tensors, {os.path.getsize(path)} bytes,"
+            f" loss {result['loss'][0]:.4f}..{result['loss'][-1]:.4f},"
+            f" norm {result['grad_norm'][0]:.3f}, tokens {result['tokens']},"
+            f" f64 {max(result['float64_change'].values()):.1e},"
+            f" bf16 {max(result['autocast_gradient'].values()):.1e}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

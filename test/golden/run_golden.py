@@ -1,0 +1,223 @@
+"""Compares peftc and peft-run with the stored golden files.
+
+usage: run_golden.py --bin DIR [--compute f32|bf16] [--expected DIR] [CASE ...]
+
+float32: loss within 1e-5 relative, every gradient max|a-b| <= 1e-4 max|b|, and
+after five AdamW steps ||D - D'|| <= max(1e-3, 5 x torch's own distance between
+float32 and float64) ||D'|| per tensor of the change. bf16: the Frobenius
+error of every gradient against float32 at most 1.5 times torch autocast's.
+Needs numpy only. The last line counts what passed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import models
+import numpy as np
+import tensor_file
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Failure(Exception):
+    """One comparison that does not hold, or a program that stopped."""
+
+
+def execute(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        tail = (done.stdout + done.stderr).strip().splitlines()[-4:]
+        raise Failure(
+            f"{os.path.basename(command[0])} {command[1]} exit"
+            f" {done.returncode}: {' | '.join(tail)}"
+        )
+    return done.stdout
+
+
+class Golden:
+    """One expectation file."""
+
+    def __init__(self, path):
+        tensors, metadata = tensor_file.load_tensors(path)
+        self.numbers = json.loads(metadata["golden"])
+        self.gradients = self._part(tensors, "gradient/")
+        self.changes = self._part(tensors, "change/")
+
+    @staticmethod
+    def _part(tensors, prefix):
+        return {
+            name.removeprefix(prefix): values
+            for name, values in tensors.items()
+            if name.startswith(prefix)
+        }
+
+
+def write_inputs(case, golden, directory):
+    """Model, adapter and token file; returns the trainable start values."""
+    base = models.write_model(case, f"{directory}/model")
+    start = {}
+    for name, gradient in golden.gradients.items():
+        start[name] = (
+            base[name]
+            if case["adapter"] is None
+            else models.adapter_tensor(name, gradient.shape, base)
+        )
+    if case["adapter"] is not None:
+        models.write_adapter(case, f"{directory}/adapter", start)
+    arrays, _ = models.make_rows(case)
+    tensor_file.save_tensors(f"{directory}/data.safetensors", arrays)
+    return start
+
+
+def train(case, directory, binaries, compute, steps):
+    """Compiles and trains; returns (gradients, end values, metrics)."""
+    plan, out = f"{directory}/step.plan", f"{directory}/out-{compute}"
+    command = [f"{binaries}/peftc", "compile", f"{directory}/model"]
+    if case["adapter"] is None:
+        command += ["--train", "all"]
+    else:
+        command += ["--adapter", f"{directory}/adapter/adapter_config.json"]
+    command += ["--batch", str(case["batch"]), "--seq", str(case["seq"])]
+    execute(command + ["--compute", compute, "-o", plan])
+
+    command = [f"{binaries}/peft-run", plan, "--model", f"{directory}/model"]
+    command += ["--data", f"{directory}/data.safetensors", "-o", out]
+    command += ["--no-shuffle", "--steps", str(steps), "--quiet"]
+    command += ["--grad-accum", str(case["accumulation"])]
+    command += ["--lr", repr(case["lr"]), "--schedule", case["schedule"]]
+    command += ["--warmup-steps", str(case["warmup"])]
+    command += ["--weight-decay", repr(case["weight_decay"])]
+    command += ["--max-grad-norm", repr(case["max_grad_norm"])]
+    command += ["--dump-gradients", f"{directory}/gradients.safetensors"]
+    if case["adapter"] is None:
+        result = f"{out}/model.safetensors"
+    else:
+        command += ["--init-adapter", f"{directory}/adapter"]
+        result = f"{out}/adapter_model.safetensors"
+    execute(command)
+    gradients, _ = tensor_file.load_tensors(f"{directory}/gradients.safetensors")
+    with open(f"{out}/metrics.jsonl") as file:
+        metrics = [json.loads(line) for line in file]
+    return gradients, tensor_file.load_tensors(result)[0], metrics
+
+
+def check_names(what, found, expected):
+    missing = sorted(expected.keys() - found.keys())
+    extra = sorted(found.keys() - expected.keys())
+    if missing or extra:
+        raise Failure(f"{what}: missing {missing[:3]}, unexpected {extra[:3]}")
+    for name, values in expected.items():
+        if found[name].shape != values.shape:
+            raise Failure(
+                f"{what} {name}: shape {found[name].shape}, expected"
+                f" {values.shape}"
+            )
+
+
+def relative(found, expected):
+    """||found - expected|| / ||expected||"""
+    found, expected = found.astype(np.float64), expected.astype(np.float64)
+    norm = np.linalg.norm(expected.ravel())
+    return np.linalg.norm((found - expected).ravel()) / max(norm, 1e-300)
+
+
+def check_metrics(golden, metrics):
+    numbers = golden.numbers
+    if [m["tokens"] for m in metrics] != numbers["tokens"][: len(metrics)]:
+        raise Failure(f"tokens {[m['tokens'] for m in metrics]}, expected"
+                      f" {numbers['tokens']}")
+    # Later steps start from parameters that already differ a little.
+    for key, first, later in (("loss", 1e-5, 1e-4), ("grad_norm", 1e-4, 1e-2)):
+        for step, metric in enumerate(metrics):
+            expected, limit = numbers[key][step], later if step else first
+            if not abs(metric[key] - expected) <= limit * abs(expected):
+                raise Failure(
+                    f"step {step}: {key} {metric[key]!r}, expected {expected!r}"
+                    f" within {limit}"
+                )
+
+
+def check_f32(case, golden, directory, binaries, start):
+    gradients, end, metrics = train(case, directory, binaries, "f32", case["steps"])
+    if len(metrics) != case["steps"]:
+        raise Failure(f"{len(metrics)} lines in metrics.jsonl")
+    check_names("gradient", gradients, golden.gradients)
+    check_names("result", end, golden.changes)
+    worst = 0.0
+    for name, expected in golden.gradients.items():
+        error = np.abs(gradients[name] - expected).max() / np.abs(expected).max()
+        if not error <= 1e-4:
+            raise Failure(f"gradient {name}: off by {error:.2e} of its maximum")
+        worst = max(worst, error)
+    check_metrics(golden, metrics)
+    for name, expected in golden.changes.items():
+        limit = max(1e-3, 5 * golden.numbers["float64_change"][name])
+        error = relative(end[name] - start[name], expected)
+        if not error <= limit:
+            raise Failure(
+                f"change of {name}: off by {error:.2e}, allowed {limit:.2e}"
+            )
+    return f"gradients within {worst:.1e}"
+
+
+def check_bf16(case, golden, directory, binaries, start):
+    gradients, _, metrics = train(case, directory, binaries, "bf16", 1)
+    check_names("gradient", gradients, golden.gradients)
+    worst = 0.0
+    for name, expected in golden.gradients.items():
+        torchs = golden.numbers["autocast_gradient"][name]
+        error = relative(gradients[name], expected)
+        if not error <= 1.5 * torchs:
+            raise Failure(
+                f"gradient {name}: off by {error:.2e}, torch autocast by"
+                f" {torchs:.2e}"
+            )
+        worst = max(worst, error / torchs)
+    return f"at most {worst:.2f} times torch's error"
+
+
+CHECKS = {"f32": check_f32, "bf16": check_bf16}
+
+
+def run_case(name, computes, binaries, expected):
+    """Counts of (passed, failed)."""
+    case = models.get_case(name)
+    golden = Golden(os.path.join(expected, f"{name}.safetensors"))
+    passed = failed = 0
+    for compute in computes:
+        with tempfile.TemporaryDirectory() as directory:
+            start = write_inputs(case, golden, directory)
+            try:
+                note = CHECKS[compute](case, golden, directory, binaries, start)
+                print(f"PASS golden/{name}/{compute}: {note}", flush=True)
+                passed += 1
+            except (Failure, OSError, KeyError) as failure:
+                print(f"FAIL golden/{name}/{compute}: {failure}", flush=True)
+                failed += 1
+    return passed, failed
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--compute", choices=list(CHECKS))
+    parser.add_argument("--expected", default=os.path.join(HERE, "expected"))
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    options = parser.parse_args()
+    computes = [options.compute] if options.compute else list(CHECKS)
+    passed = failed = 0
+    for name in options.cases or models.CASES:
+        result = run_case(name, computes, options.bin, options.expected)
+        passed, failed = passed + result[0], failed + result[1]
+    print(f"{passed} passed, {failed} failed, 0 skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
