@@ -1,0 +1,139 @@
+//===- AdapterFiles.cpp - PEFT adapters in and out ------------------------===//
+#include "AdapterFiles.h"
+
+#include "FloatTypes.h"
+#include "ParameterFile.h"
+#include "peft/AdapterConfig.h"
+#include "peft/File.h"
+
+#include <algorithm>
+#include <set>
+
+using namespace peft;
+
+namespace {
+template <typename T>
+Status requireEqual(const char *field, const T &found, const T &needed,
+                    const std::string &where) {
+  if (found == needed)
+    return {};
+  return badInput(where + ": " + field +
+                  " is not what the plan was compiled "
+                  "with; compile a plan with --adapter " +
+                  where);
+}
+
+/// The settings that decide what the tensors mean.
+Status checkConfig(const AdapterConfig &found, const AdapterConfig &needed,
+                   const std::string &directory) {
+  std::string where = joinPath(directory, "adapter_config.json");
+  PEFT_TRY(requireEqual("r", found.rank, needed.rank, where));
+  PEFT_TRY(requireEqual("lora_alpha", found.alpha, needed.alpha, where));
+  PEFT_TRY(requireEqual("use_rslora", found.rsLora, needed.rsLora, where));
+  PEFT_TRY(requireEqual("rank_pattern", found.rankPattern, needed.rankPattern,
+                        where));
+  return requireEqual("alpha_pattern", found.alphaPattern, needed.alphaPattern,
+                      where);
+}
+
+void append(std::string &list, const std::string &name, size_t count) {
+  if (count < 5)
+    list += (count ? ", " : "") + name;
+  else if (count == 5)
+    list += ", ...";
+}
+
+Status checkKeys(const Plan &plan, const SafetensorsFile &file) {
+  std::string missing, unexpected;
+  size_t missingCount = 0, unexpectedCount = 0;
+  std::set<std::string> known;
+  for (const Parameter &parameter : plan.parameters) {
+    known.insert(parameter.name);
+    if (!file.find(parameter.name))
+      append(missing, parameter.name, missingCount++);
+  }
+  for (const TensorHeader &tensor : file.header().tensors)
+    if (!known.count(tensor.name))
+      append(unexpected, tensor.name, unexpectedCount++);
+  std::string text;
+  if (missingCount)
+    text += std::to_string(missingCount) + " missing keys: " + missing;
+  if (unexpectedCount)
+    text += (text.empty() ? "" : "; ") + std::to_string(unexpectedCount) +
+            " unexpected keys: " + unexpected;
+  if (text.empty())
+    return {};
+  return badInput(file.path() + ": " + text +
+                  "; the plan trains other modules than this adapter has");
+}
+
+Status checkTensor(const Plan &plan, const Parameter &parameter,
+                   const TensorHeader &tensor, const std::string &path) {
+  const std::vector<uint64_t> &needed = plan.buffers[parameter.buffer].shape;
+  bool same = std::ranges::equal(
+      tensor.shape, needed, [](int64_t found, uint64_t wanted) {
+        return static_cast<uint64_t>(found) == wanted;
+      });
+  if (!same)
+    return badInput(path + ": " + parameter.name + " is " + tensor.describe() +
+                    ", but the plan needs " + describeShape(needed));
+  if (!tensor.dtype || !isFloat(*tensor.dtype))
+    return badInput(path + ": " + parameter.name + " is stored as " +
+                    tensor.type + "; F32, BF16 or F16 is needed");
+  return {};
+}
+} // namespace
+
+Status peft::loadAdapter(Executor &executor, const std::string &directory) {
+  const Plan &plan = executor.plan();
+  if (plan.adapterConfig.empty())
+    return usageError("the plan trains every parameter and has no adapter; "
+                      "give the trained model with --model instead of " +
+                      directory);
+  PEFT_ASSIGN(AdapterDirectory adapter, openAdapter(directory));
+  PEFT_ASSIGN(AdapterConfig needed,
+              parseAdapterConfig(plan.adapterConfig, "the plan's adapter"));
+  PEFT_TRY(checkConfig(adapter.config, needed, adapter.directory));
+  PEFT_TRY(checkKeys(plan, adapter.tensors));
+  for (size_t i = 0; i < plan.parameters.size(); ++i) {
+    const Parameter &parameter = plan.parameters[i];
+    const TensorHeader *tensor = adapter.tensors.find(parameter.name);
+    PEFT_TRY(checkTensor(plan, parameter, *tensor, adapter.tensors.path()));
+    std::span<const std::byte> bytes = adapter.tensors.bytes(*tensor);
+    std::vector<float> values(executor.parameterElements(i));
+    for (uint64_t j = 0; j < values.size(); ++j)
+      values[j] = loadFloat(bytes.data(), *tensor->dtype, j);
+    PEFT_TRY(executor.writeParameter(i, 0, values));
+  }
+  return {};
+}
+
+Status peft::clearAdapter(Executor &executor) {
+  const Plan &plan = executor.plan();
+  for (size_t i = 0; i < plan.parameters.size(); ++i) {
+    if (plan.parameters[i].name.find(".lora_B.") == std::string::npos)
+      continue;
+    std::vector<float> zeros(executor.parameterElements(i));
+    PEFT_TRY(executor.writeParameter(i, 0, zeros));
+  }
+  return {};
+}
+
+Status peft::writeAdapter(const Executor &executor,
+                          const std::string &directory,
+                          const std::string &baseModel) {
+  const Plan &plan = executor.plan();
+  PEFT_ASSIGN(AdapterConfig config,
+              parseAdapterConfig(plan.adapterConfig, "the plan's adapter"));
+  config.baseModelName = baseModel;
+  // As PEFT saves it: who loads it to train says so.
+  config.inferenceMode = true;
+  std::vector<TensorToWrite> tensors;
+  for (size_t i = 0; i < plan.parameters.size(); ++i)
+    tensors.push_back(parameterToWrite(executor, i, DType::f32));
+  PEFT_TRY(createDirectory(directory));
+  PEFT_TRY(writeSafetensors(joinPath(directory, "adapter_model.safetensors"),
+                            std::move(tensors)));
+  return writeFileAtomically(joinPath(directory, "adapter_config.json"),
+                             writeAdapterConfig(config));
+}

@@ -1,0 +1,237 @@
+//===- Generator.cpp - answers to prompts ---------------------------------===//
+#include "Generator.h"
+
+#include "HostBatch.h"
+#include "PeftData.h"
+#include "peft/File.h"
+#include "peft/Json.h"
+#include "peft/ModelConfig.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+using namespace peft;
+
+namespace {
+using Tokens = std::vector<int32_t>;
+
+/// Prompts in one of the plan's rows at a time.
+class Batch {
+public:
+  Batch(Executor &executor, const std::vector<Tokens> &prompts,
+        const std::vector<int64_t> &ends, uint32_t most)
+      : executor(executor), plan(executor.plan()), prompts(prompts), ends(ends),
+        most(most), host(plan), rows(plan.batch), owner(plan.batch, none),
+        lastToken(plan.batch), logits(plan.batch * plan.vocab),
+        answers(prompts.size()) {}
+
+  Expected<std::vector<Tokens>> run() {
+    refill();
+    while (active > 0) {
+      PEFT_TRY(forward());
+      for (uint32_t slot = 0; slot < plan.batch; ++slot)
+        if (owner[slot] != none)
+          PEFT_TRY(take(slot));
+      refill();
+    }
+    return std::move(answers);
+  }
+
+private:
+  void refill() {
+    for (uint32_t slot = 0; slot < plan.batch; ++slot) {
+      if (owner[slot] != none || next == prompts.size())
+        continue;
+      owner[slot] = next++;
+      rows[slot] = prompts[owner[slot]];
+      ++active;
+    }
+  }
+
+  Status forward() {
+    for (uint32_t slot = 0; slot < plan.batch; ++slot) {
+      uint64_t start = slot * plan.seq;
+      if (owner[slot] == none)
+        writePaddingRow(host.view(), slot);
+      else
+        writePrompt(host.view(), slot, rows[slot]);
+      uint64_t length = owner[slot] == none ? 1 : rows[slot].size();
+      lastToken[slot] = static_cast<int32_t>(start + length - 1);
+    }
+    PEFT_TRY(host.send(executor));
+    PEFT_TRY(
+        executor.writeInput("logit_rows", std::span<const int32_t>(lastToken)));
+    PEFT_TRY(executor.run("logits"));
+    return executor.readOutput("logits", std::span<float>(logits));
+  }
+
+  /// Appends the best token of a slot, or ends its answer.
+  Status take(uint32_t slot) {
+    std::span<const float> row(logits.data() + slot * plan.vocab, plan.vocab);
+    auto best = std::ranges::max_element(row);
+    if (!std::ranges::all_of(row, [](float x) { return std::isfinite(x); }))
+      return Status::error(
+          Code::nonFinite,
+          "prompt " + std::to_string(owner[slot]) + ": the logits of token " +
+              std::to_string(rows[slot].size()) + " are not finite");
+    auto token = static_cast<int32_t>(best - row.begin());
+    Tokens &answer = answers[owner[slot]];
+    bool ended = std::ranges::find(ends, token) != ends.end();
+    if (!ended) {
+      answer.push_back(token);
+      rows[slot].push_back(token);
+    }
+    if (ended || answer.size() == most || rows[slot].size() == plan.seq) {
+      owner[slot] = none;
+      --active;
+    }
+    return {};
+  }
+
+  Executor &executor;
+  const Plan &plan;
+  const std::vector<Tokens> &prompts;
+  const std::vector<int64_t> &ends;
+  uint32_t most;
+  HostBatch host;
+  std::vector<Tokens> rows;       ///< by slot: prompt and answer so far
+  std::vector<uint32_t> owner;    ///< by slot: its prompt, or none
+  std::vector<int32_t> lastToken; ///< by slot: flat index
+  std::vector<float> logits;      ///< [batch, vocab]
+  std::vector<Tokens> answers;
+  uint32_t next = 0, active = 0;
+};
+
+Status checkPrompt(const Tokens &prompt, size_t index, const Plan &plan) {
+  std::string where = "prompt " + std::to_string(index);
+  if (prompt.empty())
+    return badInput(where + " has no token");
+  if (prompt.size() >= plan.seq)
+    return badInput(where + " has " + std::to_string(prompt.size()) +
+                    " tokens; the plan's rows have " +
+                    std::to_string(plan.seq) +
+                    ", which must also hold the answer; compile with a larger "
+                    "--seq");
+  for (int32_t id : prompt)
+    if (id < 0 || static_cast<uint64_t>(id) >= plan.vocab)
+      return badInput(where + ": token id " + std::to_string(id) +
+                      " is not in the vocabulary of " +
+                      std::to_string(plan.vocab));
+  return {};
+}
+
+/// What was asked, in the order of asking.
+struct Questions {
+  std::vector<std::string> shown; ///< for people
+  std::vector<Tokens> ids;        ///< empty where `lines` has the text
+  std::vector<std::string>
+      lines; ///< JSON for peft-data; "" where ids are given
+};
+
+Status addLine(Questions &questions, const std::string &line,
+               const std::string &where) {
+  PEFT_ASSIGN(nlohmann::json value, parseJson(line, where));
+  Tokens ids;
+  bool given = value.is_object() && value.contains("ids");
+  if (given) {
+    if (!value["ids"].is_array())
+      return badInput(where + ": ids must be a list of token ids, not " +
+                      peft::describe(value["ids"]));
+    for (const nlohmann::json &id : value["ids"]) {
+      if (!id.is_number_integer() || id < INT32_MIN || id > INT32_MAX)
+        return badInput(where + ": " + peft::describe(id) +
+                        " is not a token id");
+      ids.push_back(id.get<int32_t>());
+    }
+  } else if (!value.is_string() &&
+             !(value.is_object() &&
+               (value.contains("prompt") || value.contains("messages")))) {
+    return badInput(where +
+                    ": a string, or an object with prompt, messages "
+                    "or ids is needed, not " +
+                    peft::describe(value));
+  }
+  questions.shown.push_back(value.is_string() ? value.get<std::string>()
+                                              : line);
+  questions.ids.push_back(std::move(ids));
+  questions.lines.push_back(given ? "" : line);
+  return {};
+}
+
+Expected<Questions> readQuestions(const GenerateOptions &options) {
+  Questions questions;
+  for (const std::string &prompt : options.prompts)
+    PEFT_TRY(addLine(questions, quoteJson(prompt), "--generate"));
+  if (options.promptFile.empty())
+    return questions;
+  PEFT_ASSIGN(std::string text, readFile(options.promptFile));
+  std::istringstream stream(text);
+  uint64_t number = 0;
+  for (std::string line; std::getline(stream, line);) {
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string::npos)
+      continue;
+    PEFT_TRY(addLine(questions, line,
+                     options.promptFile + ":" + std::to_string(number)));
+  }
+  if (questions.ids.empty())
+    return badInput(options.promptFile + " has no prompt");
+  return questions;
+}
+
+Status encodeQuestions(Questions &questions, const ModelDirectory &model,
+                       bool chat) {
+  std::vector<std::string> lines;
+  for (const std::string &line : questions.lines)
+    if (!line.empty())
+      lines.push_back(line);
+  if (lines.empty())
+    return {};
+  PEFT_ASSIGN(std::vector<Tokens> encoded, encodeTexts(model, lines, chat));
+  size_t next = 0;
+  for (size_t i = 0; i < questions.lines.size(); ++i)
+    if (!questions.lines[i].empty())
+      questions.ids[i] = std::move(encoded[next++]);
+  return {};
+}
+
+std::string idText(const Tokens &ids) { return nlohmann::json(ids).dump(); }
+} // namespace
+
+Expected<std::vector<std::vector<int32_t>>>
+peft::continuePrompts(Executor &executor, const std::vector<Tokens> &prompts,
+                      const std::vector<int64_t> &ends, uint32_t most) {
+  if (!executor.hasEntry("logits"))
+    return badInput("the plan has no logits entry; compile it again");
+  for (size_t i = 0; i < prompts.size(); ++i)
+    PEFT_TRY(checkPrompt(prompts[i], i, executor.plan()));
+  return Batch(executor, prompts, ends, most).run();
+}
+
+Status peft::answer(Executor &executor, const ModelDirectory &model,
+                    const GenerateOptions &options, Console &console) {
+  PEFT_ASSIGN(Questions questions, readQuestions(options));
+  PEFT_TRY(encodeQuestions(questions, model, options.chat));
+  PEFT_ASSIGN(ModelConfig config, readModelConfig(model));
+  PEFT_ASSIGN(std::vector<Tokens> answers,
+              continuePrompts(executor, questions.ids, config.eosTokenIds,
+                              options.maxNewTokens));
+  std::vector<std::string> texts;
+  if (hasTokenizer(model)) {
+    PEFT_ASSIGN(texts, decodeTokens(model, answers));
+  }
+  std::string lines;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    console.result(questions.shown[i] + " => " +
+                   (texts.empty() ? idText(answers[i]) : texts[i]));
+    lines += "{\"ids\": " + idText(answers[i]);
+    if (!texts.empty())
+      lines += ", \"text\": " + quoteJson(texts[i]);
+    lines += "}\n";
+  }
+  if (options.answerFile.empty())
+    return {};
+  return writeFileAtomically(options.answerFile, lines);
+}

@@ -1,0 +1,48 @@
+//===- Gradients.h - looking at the gradients of a step ---------*- C++ -*-===//
+#ifndef PEFT_TRAIN_GRADIENTS_H
+#define PEFT_TRAIN_GRADIENTS_H
+
+#include "peft/Executor.h"
+#include "peft/ModelDirectory.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace peft {
+
+/// Reads gradient sums between the micro-steps and `update`. Its buffers are
+/// made by the constructor, so that looking allocates nothing.
+class GradientReader {
+public:
+  /// `executor` must outlive the reader.
+  explicit GradientReader(Executor &executor);
+
+  /// Error badInput, naming the tensor, when a trainable tensor's gradient is
+  /// all zero: it takes part in nothing. An A factor may be zero while its B
+  /// is.
+  Status requireGradients();
+
+  /// Writes every gradient to a safetensors file, summed over the uses of its
+  /// parameter and divided by `tokens`.
+  Status dump(const std::string &path, int64_t tokens);
+
+private:
+  Expected<bool> allZero(size_t parameter);
+  Expected<bool> parameterIsZero(size_t parameter);
+  /// The sum over all uses of elements [offset, offset + count) in `chunk`.
+  Status readTotal(size_t parameter, uint64_t offset, uint64_t count);
+
+  Executor &executor;
+  std::vector<float> chunk, part;
+  std::vector<size_t> partners; ///< by parameter: its B factor, or SIZE_MAX
+};
+
+/// Where the first value that is not finite stands: among the weights, then the
+/// trained tensors, then the gradients. "" when every one is finite.
+Expected<std::string> findNonFinite(const Executor &executor,
+                                    const ModelDirectory &model);
+
+} // namespace peft
+
+#endif // PEFT_TRAIN_GRADIENTS_H

@@ -1,0 +1,140 @@
+//===- Report.cpp - what is printed before a run starts -------------------===//
+#include "Report.h"
+
+#include "PeftData.h"
+
+#include <algorithm>
+
+using namespace peft;
+
+namespace {
+constexpr const char *classNames[] = {"base",      "adapter",     "optimizer",
+                                      "gradients", "activations", "workspace",
+                                      "inputs",    "scalars"};
+
+std::string grouped(uint64_t value) {
+  std::string digits = std::to_string(value);
+  for (size_t i = digits.size(); i > 3; i -= 3)
+    digits.insert(i - 3, ",");
+  return digits;
+}
+
+uint64_t elements(const std::vector<uint64_t> &shape) {
+  uint64_t product = 1;
+  for (uint64_t extent : shape)
+    product *= extent;
+  return product;
+}
+} // namespace
+
+MemorySummary peft::summarizeMemory(const Plan &plan) {
+  MemorySummary sum;
+  for (const Buffer &buffer : plan.buffers) {
+    if (buffer.arena == none)
+      sum.mapped += buffer.size;
+    else if (buffer.entry == none)
+      sum.persistent[static_cast<size_t>(buffer.kind)] += buffer.size;
+  }
+  for (const Entry &entry : plan.entries) {
+    if (entry.localBytes < sum.local)
+      continue;
+    sum.local = entry.localBytes;
+    sum.largestEntry = entry.name;
+  }
+  for (const Arena &arena : plan.arenas)
+    sum.arena += arena.size;
+  return sum;
+}
+
+ParameterCount peft::countParameters(const Plan &plan) {
+  ParameterCount count;
+  for (const Parameter &parameter : plan.parameters)
+    count.trainable += elements(plan.buffers[parameter.buffer].shape);
+  for (const Weight &weight : plan.weights)
+    count.all += elements(weight.shape);
+  // A full fine-tune's parameters are the weights themselves; so are trained
+  // biases and modules_to_save, which start from one.
+  uint64_t own = count.trainable;
+  for (const Initializer &initial : plan.initializers)
+    if (initial.kind == Initializer::Kind::weight)
+      for (const Parameter &parameter : plan.parameters)
+        if (parameter.buffer == initial.buffer)
+          own -= elements(plan.buffers[parameter.buffer].shape);
+  count.all += own;
+  return count;
+}
+
+void peft::printPlan(Console &console, const Executor &executor) {
+  const Plan &plan = executor.plan();
+  MemorySummary memory = summarizeMemory(plan);
+  console.print(
+      "plan", plan.modelName + ", compute " + std::string(name(plan.compute)) +
+                  ", " + std::to_string(plan.batch) + " x " +
+                  std::to_string(plan.seq) + " tokens, by " + plan.producer);
+  console.print("device", executor.device().description());
+  console.print("memory", "arena " + formatBytes(memory.arena) +
+                              ", weights mapped " + formatBytes(memory.mapped));
+  for (size_t i = 0; i < std::size(memory.persistent); ++i)
+    if (memory.persistent[i])
+      console.print("", "  " + std::string(classNames[i]) + " " +
+                            formatBytes(memory.persistent[i]));
+  console.print("", "  activations and workspace " + formatBytes(memory.local) +
+                        " (" + memory.largestEntry + ")");
+  ParameterCount count = countParameters(plan);
+  Line share;
+  share.fixed(count.all ? 100.0 * static_cast<double>(count.trainable) /
+                              static_cast<double>(count.all)
+                        : 0,
+              4);
+  console.print("trainable",
+                grouped(count.trainable) + " of " + grouped(count.all) +
+                    " parameters (" + std::string(share.view()) + " %) in " +
+                    std::to_string(plan.parameters.size()) + " tensors");
+}
+
+std::string peft::describeRow(const TokenFile &file, uint64_t row,
+                              uint64_t most) {
+  auto index = static_cast<int64_t>(row);
+  std::span<const int32_t> ids = file.inputIds(index);
+  std::span<const int32_t> labels = file.labels(index);
+  std::string text;
+  bool marked = false;
+  uint64_t count = std::min<uint64_t>(ids.size(), most);
+  for (uint64_t i = 0; i < count; ++i) {
+    bool trained = i > 0 && labels[i] != ignoredLabel;
+    if (trained && file.hasSegmentIds())
+      trained = file.segmentIds(index)[i] == file.segmentIds(index)[i - 1];
+    if (marked && !trained)
+      text += "」";
+    text += i ? " " : "";
+    if (trained && !marked)
+      text += "「";
+    marked = trained;
+    text += std::to_string(ids[i]);
+  }
+  if (marked)
+    text += "」";
+  if (count < ids.size())
+    text += " ... (" + std::to_string(ids.size()) + " tokens)";
+  return text;
+}
+
+void peft::printRow(Console &console, const TokenFile &file, uint64_t row,
+                    const ModelDirectory &model) {
+  if (console.quiet())
+    return;
+  std::string label = "row " + std::to_string(row);
+  if (hasTokenizer(model)) {
+    // Only for people to look at: without the program the ids are shown.
+    auto shown = runPeftData({"show", "--model", model.directory, "--data",
+                              file.path(), "--row", std::to_string(row)},
+                             "", true);
+    if (shown.ok()) {
+      std::string text = *shown;
+      while (!text.empty() && text.back() == '\n')
+        text.pop_back();
+      return console.print(label, text);
+    }
+  }
+  console.print(label, describeRow(file, row, 64));
+}

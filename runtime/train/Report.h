@@ -1,0 +1,41 @@
+//===- Report.h - what is printed before a run starts -----------*- C++ -*-===//
+#ifndef PEFT_TRAIN_REPORT_H
+#define PEFT_TRAIN_REPORT_H
+
+#include "Console.h"
+#include "peft/Executor.h"
+#include "peft/ModelDirectory.h"
+#include "peft/TokenFile.h"
+
+namespace peft {
+
+/// Bytes of a plan, by what they are for.
+struct MemorySummary {
+  uint64_t mapped = 0;         ///< weights read in place from their files
+  uint64_t persistent[8] = {}; ///< by BufferClass, inside the arenas
+  uint64_t local = 0;          ///< the entry that needs most
+  std::string largestEntry;
+  uint64_t arena = 0; ///< all arenas
+};
+MemorySummary summarizeMemory(const Plan &plan);
+
+/// Elements that train, and of the whole model with its adapters.
+struct ParameterCount {
+  uint64_t trainable = 0, all = 0;
+};
+ParameterCount countParameters(const Plan &plan);
+
+/// Model, memory by class, device and the trainable parameters.
+void printPlan(Console &console, const Executor &executor);
+
+/// One row with its trained tokens marked: decoded by peft-data when the model
+/// has a tokenizer, as ids when not.
+void printRow(Console &console, const TokenFile &file, uint64_t row,
+              const ModelDirectory &model);
+
+/// The line that printRow falls back to.
+std::string describeRow(const TokenFile &file, uint64_t row, uint64_t most);
+
+} // namespace peft
+
+#endif // PEFT_TRAIN_REPORT_H

@@ -1,0 +1,49 @@
+//===- SelfCheck.cpp - peft-run --check -----------------------------------===//
+#include "SelfCheck.h"
+
+#include "HostBatch.h"
+#include "Report.h"
+
+#include <algorithm>
+#include <sys/resource.h>
+
+using namespace peft;
+
+uint64_t peft::peakResidentBytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+Status peft::checkMemory(Executor &executor, Console &console) {
+  const Plan &plan = executor.plan();
+  HostBatch batch(plan);
+  const BatchView &view = batch.view();
+  for (uint32_t slot = 0; slot < view.rows; ++slot)
+    writePaddingRow(view, slot);
+  // Every token is trained, so that all chunks of the head run.
+  std::fill_n(view.labels, view.rows * view.seq, 0);
+  std::fill_n(view.segmentIds, view.rows * view.seq, 0);
+  PEFT_TRY(batch.send(executor));
+  for (const Entry &entry : plan.entries)
+    PEFT_TRY(executor.run(entry.name));
+
+  MemoryUse use = executor.device().memoryUse();
+  uint64_t mapped = summarizeMemory(plan).mapped;
+  uint64_t resident = peakResidentBytes();
+  uint64_t most = use.arenaBytes + mapped + residentAllowance;
+  console.print("check",
+                "arena: planned " + std::to_string(use.arenaBytes) +
+                    " bytes, used " + std::to_string(use.highWaterBytes) +
+                    (use.arenaBytes == use.highWaterBytes ? ", the same" : ""));
+  console.print("check", "resident: " + formatBytes(resident) + " of at most " +
+                             formatBytes(most));
+  if (use.highWaterBytes > use.arenaBytes)
+    return internalError("the step used " + std::to_string(use.highWaterBytes) +
+                         " bytes of an arena of " +
+                         std::to_string(use.arenaBytes));
+  if (resident > most)
+    return internalError("the process had " + formatBytes(resident) +
+                         " resident; the plan allows " + formatBytes(most));
+  return {};
+}

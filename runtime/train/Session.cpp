@@ -1,0 +1,261 @@
+//===- Session.cpp - what peft-run does -----------------------------------===//
+#include "peft/Session.h"
+
+#include "AdapterFiles.h"
+#include "Console.h"
+#include "DataFeed.h"
+#include "Generator.h"
+#include "ModelFiles.h"
+#include "PeftData.h"
+#include "Report.h"
+#include "SelfCheck.h"
+#include "Trainer.h"
+#include "peft/File.h"
+#include "peft/Json.h"
+
+#include <memory>
+#include <optional>
+#include <unistd.h>
+
+using namespace peft;
+
+namespace {
+/// Biases and norm weights decay, too.
+Status decayEverything(Plan &plan) {
+  for (Entry &entry : plan.entries)
+    for (Item &item : entry.items)
+      if (auto *launch = std::get_if<Launch>(&item.action);
+          launch && launch->kernel == "adamw") {
+        std::erase_if(launch->attributes,
+                      [](const Attribute &a) { return a.name == "decay"; });
+        launch->attributes.push_back({"decay", int64_t(1)});
+      }
+  for (Parameter &parameter : plan.parameters)
+    parameter.decay = true;
+  return verifyPlan(plan);
+}
+
+/// One run: what is opened, in the order of opening.
+class Session {
+public:
+  Session(const RunOptions &options, const DeviceFactory &makeDevice)
+      : options(options), makeDevice(makeDevice),
+        console(options.json ? STDERR_FILENO : STDOUT_FILENO, options.quiet) {}
+
+  Status run();
+
+private:
+  Expected<TokenFile> openData(const std::string &path, const Plan &plan);
+  Status prepare();
+  Status chooseAdapter();
+  Status train();
+  Status save();
+  Status printSummary();
+  void printSchedule();
+
+  const RunOptions &options;
+  const DeviceFactory &makeDevice;
+  Console console;
+  ModelDirectory model;
+  std::optional<TokenFile> data, evalData;
+  std::unique_ptr<Executor> executor;
+  std::optional<TrainSummary> trained;
+  std::optional<EvalSummary> evaluated;
+};
+} // namespace
+
+Expected<TokenFile> Session::openData(const std::string &path,
+                                      const Plan &plan) {
+  std::string tokens = path;
+  if (path.ends_with(".jsonl") || path.ends_with(".json")) {
+    if (!isFile(path))
+      return ioError("cannot read " + path + ": no such file");
+    PEFT_ASSIGN(tokens, tokenizeFile(path, model, plan.seq));
+  }
+  return openTokens(tokens, plan.vocab, plan.seq);
+}
+
+/// Everything that can be wrong with the input is found here, before memory is
+/// reserved and before anything is written.
+Status Session::prepare() {
+  PEFT_ASSIGN(Plan plan, loadPlan(options.plan));
+  if (uint64_t(plan.batch) * options.train.gradAccum > INT32_MAX)
+    return usageError("--grad-accum " +
+                      std::to_string(options.train.gradAccum) + " with " +
+                      std::to_string(plan.batch) +
+                      " rows each: a step has more rows than fit 31 bits");
+  if (options.saveDType && !plan.adapterConfig.empty())
+    return usageError("--save-dtype is for plans of --train all; adapters are "
+                      "saved in f32");
+  if (options.train.decayAll)
+    PEFT_TRY(decayEverything(plan));
+  PEFT_ASSIGN(model, openModel(options.model));
+  if (!model.hasWeights())
+    return badInput(options.model + " has no weights; --model must be the "
+                                    "directory that the plan was compiled for");
+  if (!options.data.empty()) {
+    PEFT_ASSIGN(data, openData(options.data, plan));
+  }
+  if (!options.evalData.empty()) {
+    PEFT_ASSIGN(evalData, openData(options.evalData, plan));
+  }
+  PEFT_ASSIGN(BoundWeights weights, bindWeights(plan, options.model));
+  DeviceOptions wanted;
+  wanted.threads = options.threads;
+  wanted.scheduleSeed = options.scheduleSeed;
+  wanted.scheduleMode = options.scheduleInterleave ? ScheduleMode::interleave
+                                                   : ScheduleMode::shuffle;
+  PEFT_ASSIGN(std::unique_ptr<Device> device,
+              makeDevice(options.device, wanted));
+  PEFT_ASSIGN(executor,
+              Executor::create(std::move(plan), std::move(weights),
+                               std::move(device), {.seed = options.seed}));
+  return chooseAdapter();
+}
+
+Status Session::chooseAdapter() {
+  if (!options.initAdapter.empty())
+    return loadAdapter(*executor, options.initAdapter).in("--init-adapter");
+  const GenerateOptions &generate = options.generate;
+  if (generate.noAdapter)
+    return clearAdapter(*executor);
+  // NAME=DIR as well as DIR: a plan has one adapter in this version.
+  std::string directory = generate.adapter;
+  if (size_t at = directory.find('=');
+      at != std::string::npos && !isDirectory(directory))
+    directory.erase(0, at + 1);
+  if (!directory.empty())
+    return loadAdapter(*executor, directory).in("--adapter");
+  bool asks = generate.any() || evalData;
+  if (asks && !data && !executor->plan().adapterConfig.empty())
+    return usageError("whose answers? give --adapter DIR, or --no-adapter for "
+                      "the base model, or --data FILE to train first");
+  return {};
+}
+
+void Session::printSchedule() {
+  if (!options.scheduleSeed)
+    return;
+  for (const Entry &entry : executor->plan().entries) {
+    ScheduleReport report =
+        executor->device().schedule(executor->plan().findEntry(entry.name));
+    console.print("schedule", entry.name + ": " + std::to_string(report.moved) +
+                                  " of " + std::to_string(report.launches) +
+                                  " launches moved");
+  }
+}
+
+Status Session::train() {
+  DataFeed feed(*data, options.train, options.seed, executor->plan().batch);
+  if (feed.steps() > INT32_MAX - 1)
+    return usageError("--epochs asks for " + std::to_string(feed.steps()) +
+                      " steps, more than fit 31 bits");
+  printRow(console, *data, feed.rowsOf(0, 0).front(), model);
+  PEFT_TRY(createDirectory(options.output));
+  MetricsFile metrics;
+  std::string path = joinPath(options.output, "metrics.jsonl");
+  PEFT_TRY(metrics.open(path));
+  Trainer trainer(*executor, options, model, feed, metrics, console);
+  auto result = trainer.run();
+  if (!result.ok()) {
+    // An empty file says nothing; lines of finished steps do. The directory
+    // goes only if nothing else is in it.
+    if (auto size = fileSize(path); size.ok() && *size == 0) {
+      ::unlink(path.c_str());
+      ::rmdir(options.output.c_str());
+    }
+    return result.status();
+  }
+  trained = *result;
+  if (trained->skipped)
+    console.print("note",
+                  std::to_string(trained->skipped) +
+                      " steps had no trained token and changed nothing");
+  if (evalData) {
+    PEFT_ASSIGN(evaluated, evaluate(*executor, *evalData, model));
+    PEFT_TRY(metrics.writeEvaluation(trained->steps, evaluated->loss,
+                                     evaluated->tokens));
+  }
+  return save();
+}
+
+Status Session::save() {
+  if (executor->plan().adapterConfig.empty()) {
+    PEFT_TRY(writeModel(*executor, model, options.output,
+                        {.dtype = options.saveDType}));
+    console.print("wrote", options.output + ": the trained model");
+    return {};
+  }
+  PEFT_TRY(writeAdapter(*executor, options.output, options.model));
+  console.print("wrote", options.output + ": a PEFT adapter");
+  return {};
+}
+
+Status Session::printSummary() {
+  MemoryUse memory = executor->device().memoryUse();
+  std::string text = "{\"plan\": " + quoteJson(options.plan);
+  Line line;
+  if (trained)
+    line << ", \"steps\": " << trained->steps
+         << ", \"skipped\": " << trained->skipped
+         << ", \"first_loss\": " << trained->firstLoss
+         << ", \"last_loss\": " << trained->lastLoss
+         << ", \"tokens\": " << trained->tokens << ", \"tokens_per_second\": "
+         << static_cast<double>(trained->present) / trained->seconds
+         << ", \"seconds\": " << trained->seconds;
+  text += line.view();
+  line.clear();
+  if (evaluated)
+    line << ", \"eval_loss\": " << evaluated->loss
+         << ", \"eval_tokens\": " << evaluated->tokens;
+  line << ", \"arena_bytes\": " << memory.arenaBytes
+       << ", \"high_water_bytes\": " << memory.highWaterBytes
+       << ", \"mapped_bytes\": " << summarizeMemory(executor->plan()).mapped
+       << ", \"peak_resident_bytes\": " << peakResidentBytes()
+       << ", \"threads\": " << executor->device().threads();
+  text += line.view();
+  if (options.scheduleSeed) {
+    ScheduleReport report;
+    for (uint32_t i = 0; i < executor->plan().entries.size(); ++i) {
+      ScheduleReport part = executor->device().schedule(i);
+      report.launches += part.launches;
+      report.moved += part.moved;
+    }
+    text += ", \"launches\": " + std::to_string(report.launches) +
+            ", \"launches_moved\": " + std::to_string(report.moved);
+  }
+  if (!options.output.empty())
+    text += ", \"output\": " + quoteJson(options.output);
+  text += "}\n";
+  return writeAll(STDOUT_FILENO, text)
+             ? Status()
+             : ioError("cannot write to standard output");
+}
+
+Status Session::run() {
+  PEFT_TRY(prepare());
+  printPlan(console, *executor);
+  printSchedule();
+  if (options.check)
+    PEFT_TRY(checkMemory(*executor, console));
+  if (data)
+    PEFT_TRY(train());
+  else if (evalData) {
+    PEFT_ASSIGN(evaluated, evaluate(*executor, *evalData, model));
+  }
+  if (evaluated) {
+    Line line;
+    line.fixed(evaluated->loss, 4)
+        << " over " << evaluated->tokens << " tokens";
+    console.print("eval loss", line.view());
+  }
+  if (options.generate.any())
+    PEFT_TRY(answer(*executor, model, options.generate, console));
+  return options.json ? printSummary() : Status();
+}
+
+Status peft::runSession(const RunOptions &options,
+                        const DeviceFactory &makeDevice) {
+  PEFT_TRY(checkOptions(options));
+  return Session(options, makeDevice).run();
+}

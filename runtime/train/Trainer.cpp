@@ -1,0 +1,186 @@
+//===- Trainer.cpp - the loop over optimizer steps ------------------------===//
+#include "Trainer.h"
+
+#include "LearningRate.h"
+
+#include <cmath>
+#include <ctime>
+
+using namespace peft;
+
+double peft::monotonicSeconds() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) +
+         1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+Trainer::Trainer(Executor &executor, const RunOptions &options,
+                 const ModelDirectory &model, DataFeed &feed,
+                 MetricsFile &metrics, Console &console)
+    : executor(executor), options(options), model(model), feed(feed),
+      metrics(metrics), console(console), batch(executor.plan()),
+      gradients(executor) {}
+
+Status Trainer::writeConstants() {
+  const TrainOptions &train = options.train;
+  PEFT_TRY(executor.writeScalar("seed", static_cast<int64_t>(options.seed)));
+  PEFT_TRY(executor.writeScalar("beta1", train.beta1));
+  PEFT_TRY(executor.writeScalar("beta2", train.beta2));
+  PEFT_TRY(executor.writeScalar("epsilon", train.epsilon));
+  PEFT_TRY(executor.writeScalar("weight_decay", train.weightDecay));
+  return executor.writeScalar("max_grad_norm", train.maxGradNorm);
+}
+
+Expected<TrainSummary> Trainer::run() {
+  PEFT_TRY(writeConstants());
+  TrainSummary summary;
+  summary.steps = feed.steps();
+  double start = monotonicSeconds();
+  window.set(true);
+  for (uint64_t step = 0; step < feed.steps(); ++step) {
+    StepMetrics result;
+    if (Status status = runStep(step, result); !status.ok()) {
+      window.set(false);
+      console.endStatus();
+      return status;
+    }
+    if (summary.tokens == 0)
+      summary.firstLoss = result.loss;
+    if (result.skipped)
+      ++summary.skipped;
+    else
+      summary.lastLoss = result.loss;
+    summary.tokens += result.tokens;
+    summary.present += result.present;
+    PEFT_TRY(metrics.write(result));
+    show(result, monotonicSeconds() - start);
+  }
+  window.set(false);
+  console.endStatus();
+  summary.seconds = monotonicSeconds() - start;
+  return summary;
+}
+
+Status Trainer::runStep(uint64_t step, StepMetrics &result) {
+  double start = monotonicSeconds();
+  const TrainOptions &train = options.train;
+  result.step = step + 1;
+  result.rate =
+      train.learningRate *
+      rateFactor(train.schedule, step, train.warmupSteps, feed.steps());
+  PEFT_TRY(executor.writeScalar("step", static_cast<int64_t>(step)));
+  PEFT_TRY(executor.writeScalar("learning_rate", result.rate));
+  for (uint32_t micro = 0; micro < train.gradAccum; ++micro)
+    PEFT_TRY(runMicro(step, micro, result.present));
+  if (!inspected)
+    PEFT_TRY(inspectFirst());
+  PEFT_TRY(executor.run("update"));
+  double values[4]; // loss, gradient norm, tokens, applied
+  PEFT_TRY(executor.readOutput("metrics", std::span<double>(values)));
+  result.loss = values[0];
+  result.gradNorm = values[1];
+  result.tokens = static_cast<uint64_t>(values[2]);
+  result.skipped = result.tokens == 0;
+  if (!result.skipped && values[3] == 0)
+    return nonFinite(step, 0, train.gradAccum, "the gradient norm");
+  result.seconds = monotonicSeconds() - start;
+  return {};
+}
+
+Status Trainer::runMicro(uint64_t step, uint32_t micro, uint64_t &present) {
+  present += feed.fill(batch.view(), step, micro);
+  PEFT_TRY(batch.send(executor));
+  // Rows are counted inside the step, so that the split into micro-batches
+  // does not change which random numbers a row gets.
+  int64_t firstRow = int64_t(micro) * executor.plan().batch;
+  PEFT_TRY(executor.writeScalar("first_row", firstRow));
+  PEFT_TRY(executor.run("micro_step"));
+  double loss = 0;
+  PEFT_TRY(executor.readOutput("loss_sum", std::span<double>(&loss, 1)));
+  if (!std::isfinite(loss))
+    return nonFinite(step, micro, micro + 1, "the loss");
+  return {};
+}
+
+Status Trainer::inspectFirst() {
+  int64_t tokens = 0;
+  PEFT_TRY(executor.readOutput("tokens", std::span<int64_t>(&tokens, 1)));
+  if (tokens == 0)
+    return {}; // the next step decides
+  inspected = true;
+  if (!options.dumpGradients.empty()) {
+    window.set(false);
+    PEFT_TRY(gradients.dump(options.dumpGradients, tokens));
+    window.set(true);
+  }
+  return gradients.requireGradients();
+}
+
+Status Trainer::nonFinite(uint64_t step, uint32_t firstMicro,
+                          uint32_t lastMicro, const char *what) {
+  window.set(false);
+  std::string rows;
+  for (uint32_t micro = firstMicro; micro < lastMicro; ++micro)
+    for (uint64_t row : feed.rowsOf(step, micro))
+      rows += (rows.empty() ? "" : ", ") + std::to_string(row);
+  std::string text =
+      "step " + std::to_string(step + 1) + ": " + what + " is not finite";
+  if (lastMicro - firstMicro < options.train.gradAccum)
+    text += " in micro-batch " + std::to_string(firstMicro);
+  text += ", rows " + rows;
+  PEFT_ASSIGN(std::string where, findNonFinite(executor, model));
+  if (where.empty())
+    where = "every weight, trained tensor and gradient is finite, so an "
+            "activation overflowed; a lower --lr or --compute f32 may help";
+  else
+    where = "first non-finite value: " + where;
+  return Status::error(Code::nonFinite,
+                       text + "; " + where + "; nothing was written");
+}
+
+void Trainer::show(const StepMetrics &result, double elapsed) {
+  MemoryUse memory = executor.device().memoryUse();
+  StatusView view;
+  view.metrics = &result;
+  view.steps = feed.steps();
+  view.memoryUsed = memory.highWaterBytes;
+  view.memoryPlanned = memory.arenaBytes;
+  view.secondsLeft = elapsed / static_cast<double>(result.step) *
+                     static_cast<double>(feed.steps() - result.step);
+  console.status(view);
+}
+
+Expected<EvalSummary> peft::evaluate(Executor &executor, const TokenFile &file,
+                                     const ModelDirectory &model) {
+  if (!executor.hasEntry("eval"))
+    return badInput("the plan has no eval entry; compile it again");
+  HostBatch batch(executor.plan());
+  PEFT_TRY(executor.clear("eval_loss_sum"));
+  PEFT_TRY(executor.clear("eval_tokens"));
+  uint32_t slots = executor.plan().batch;
+  for (int64_t row = 0; row < file.rows(); row += slots) {
+    for (uint32_t slot = 0; slot < slots; ++slot) {
+      if (row + slot < file.rows())
+        writeRow(batch.view(), slot, file, row + slot);
+      else
+        writePaddingRow(batch.view(), slot);
+    }
+    PEFT_TRY(batch.send(executor));
+    PEFT_TRY(executor.run("eval"));
+  }
+  double loss = 0;
+  int64_t tokens = 0;
+  PEFT_TRY(executor.readOutput("eval_loss_sum", std::span<double>(&loss, 1)));
+  PEFT_TRY(executor.readOutput("eval_tokens", std::span<int64_t>(&tokens, 1)));
+  if (!std::isfinite(loss)) {
+    PEFT_ASSIGN(std::string where, findNonFinite(executor, model));
+    return Status::error(Code::nonFinite,
+                         "the loss of the evaluation data is not finite" +
+                             (where.empty() ? where : "; " + where));
+  }
+  EvalSummary summary;
+  summary.tokens = static_cast<uint64_t>(tokens);
+  summary.loss = tokens ? loss / static_cast<double>(tokens) : 0;
+  return summary;
+}

@@ -1,0 +1,76 @@
+//===- Trainer.h - the loop over optimizer steps ----------------*- C++ -*-===//
+//
+// Everything the loop needs is made by `prepare`; from the start of the first
+// step to the end of the last nothing is allocated on any thread, metrics and
+// status lines included. Only --dump-gradients, which is for looking, steps out
+// of that promise while it writes.
+//
+//===----------------------------------------------------------------------===//
+#ifndef PEFT_TRAIN_TRAINER_H
+#define PEFT_TRAIN_TRAINER_H
+
+#include "Console.h"
+#include "DataFeed.h"
+#include "Gradients.h"
+#include "HostBatch.h"
+#include "Metrics.h"
+#include "StepWindow.h"
+#include "peft/Executor.h"
+#include "peft/ModelDirectory.h"
+
+namespace peft {
+
+struct TrainSummary {
+  uint64_t steps = 0, skipped = 0;
+  uint64_t tokens = 0;  ///< trained ones
+  uint64_t present = 0; ///< all that are not padding
+  double firstLoss = 0, lastLoss = 0, seconds = 0;
+};
+
+struct EvalSummary {
+  double loss = 0; ///< mean over the trained tokens
+  uint64_t tokens = 0;
+};
+
+class Trainer {
+public:
+  /// All references must outlive the trainer. `metrics` must be open.
+  Trainer(Executor &executor, const RunOptions &options,
+          const ModelDirectory &model, DataFeed &feed, MetricsFile &metrics,
+          Console &console);
+
+  /// Runs all steps. Errors: nonFinite naming step, rows and the first tensor;
+  /// badInput when a trained tensor has no gradient at the first step.
+  Expected<TrainSummary> run();
+
+private:
+  Status writeConstants();
+  Status runStep(uint64_t step, StepMetrics &result);
+  Status runMicro(uint64_t step, uint32_t micro, uint64_t &present);
+  Status inspectFirst();
+  Status nonFinite(uint64_t step, uint32_t firstMicro, uint32_t lastMicro,
+                   const char *what);
+  void show(const StepMetrics &result, double elapsed);
+
+  Executor &executor;
+  const RunOptions &options;
+  const ModelDirectory &model;
+  DataFeed &feed;
+  MetricsFile &metrics;
+  Console &console;
+  HostBatch batch;
+  GradientReader gradients;
+  StepWindow window;
+  bool inspected = false;
+};
+
+/// Mean loss of all rows of `file`, without dropout. Changes nothing.
+Expected<EvalSummary> evaluate(Executor &executor, const TokenFile &file,
+                               const ModelDirectory &model);
+
+/// Seconds of a clock that never goes back.
+double monotonicSeconds();
+
+} // namespace peft
+
+#endif // PEFT_TRAIN_TRAINER_H

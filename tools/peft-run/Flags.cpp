@@ -1,0 +1,178 @@
+//===- Flags.cpp - peft-run's command line --------------------------------===//
+#include "Flags.h"
+
+#include "peft/Session.h"
+
+#include <CLI/CLI.hpp>
+#include <map>
+
+using namespace peft;
+
+namespace {
+constexpr const char *examples = R"(Examples:
+  train a LoRA adapter, then look at it
+    peft-run step.plan --model SmolLM2-135M-Instruct --data train.jsonl -o out
+  40 steps of 8 rows, evaluated at the end
+    peft-run step.plan --model DIR --data train.safetensors -o out --steps 40 \
+      --grad-accum 2 --lr 5e-4 --schedule cosine --warmup-steps 4 \
+      --eval-data test.safetensors
+  ask the trained adapter, then the base model
+    peft-run step.plan --model DIR --adapter out --chat --generate "2 + 3?"
+    peft-run step.plan --model DIR --no-adapter --chat --generate "2 + 3?"
+  does it fit? one step on zeros
+    peft-run step.plan --model DIR --check
+
+Exit codes: 0, 64 usage, 65 bad input, 70 a bug of ours, 71 does not fit,
+74 I/O, 76 stopped on non-finite values, 78 this machine does not fit.)";
+
+/// Flags of section 9 that later versions have. Accepting one and doing nothing
+/// would be a lie; calling it unknown would be another.
+const std::map<std::string, const char *> later = {
+    {"--resume", "training starts from the beginning or from --init-adapter"},
+    {"--save-every", "the adapter is written after the last step"},
+    {"--eval-every", "--eval-data is evaluated after the last step"},
+    {"--keep", "no checkpoints are written"},
+    {"--trace", "peftc explain shows where the time is expected"},
+    {"--calibrate", "there is no target description to measure"},
+    {"--reduction", "there is one rank"},
+    {"-n", "there is one rank"},
+};
+
+Status refuseLater(int argc, char **argv) {
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    auto found = later.find(word.substr(0, word.find('=')));
+    if (found != later.end())
+      return usageError(found->first + ": not in this version; " +
+                        found->second);
+  }
+  return {};
+}
+
+void addFiles(CLI::App &app, RunOptions &options) {
+  app.add_option("PLAN", options.plan, "the plan that peftc compile wrote");
+  app.add_option("--model", options.model,
+                 "model directory whose weights the plan names");
+  app.add_option("--data", options.data,
+                 "rows to train on: .safetensors with input_ids and labels, or "
+                 ".jsonl, which peft-data tokenizes");
+  app.add_option("-o,--output", options.output,
+                 "directory for the adapter and metrics.jsonl");
+  app.add_option("--init-adapter", options.initAdapter,
+                 "start from this PEFT adapter");
+  app.add_option("--eval-data", options.evalData,
+                 "rows to evaluate after the last step");
+  app.add_option("--dump-gradients", options.dumpGradients,
+                 "write the first step's gradients (mean over tokens, before "
+                 "clipping) to this safetensors file");
+}
+
+void addTraining(CLI::App &app, TrainOptions &train) {
+  CLI::Option *steps =
+      app.add_option("--steps", train.steps, "optimizer steps");
+  app.add_option("--epochs", train.epochs,
+                 "times every row is seen, instead of --steps")
+      ->capture_default_str()
+      ->excludes(steps);
+  app.add_option("--grad-accum", train.gradAccum,
+                 "micro-batches per optimizer step")
+      ->capture_default_str();
+  app.add_option("--lr", train.learningRate, "learning rate")
+      ->capture_default_str();
+  static const std::map<std::string, Schedule> schedules = {
+      {"linear", Schedule::linear},
+      {"cosine", Schedule::cosine},
+      {"constant", Schedule::constant}};
+  app.add_option("--schedule", train.schedule,
+                 "linear, cosine or constant (default linear)")
+      ->transform(CLI::CheckedTransformer(schedules).description(""));
+  app.add_option("--warmup-steps", train.warmupSteps,
+                 "steps over which the rate rises")
+      ->capture_default_str();
+  app.add_option("--weight-decay", train.weightDecay,
+                 "not on biases and norm weights")
+      ->capture_default_str();
+  app.add_flag("--decay-all", train.decayAll, "decay those, too");
+  app.add_option("--beta1", train.beta1, "")->capture_default_str();
+  app.add_option("--beta2", train.beta2, "")->capture_default_str();
+  app.add_option("--epsilon", train.epsilon, "of AdamW")->capture_default_str();
+  app.add_option("--max-grad-norm", train.maxGradNorm,
+                 "clip the global norm; 0: never")
+      ->capture_default_str();
+  app.add_flag("!--no-shuffle", train.shuffle, "rows in the file's order");
+}
+
+void addGeneration(CLI::App &app, GenerateOptions &generate) {
+  app.add_option("--generate", generate.prompts, "answer TEXT; may be repeated")
+      ->type_name("TEXT")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--prompts", generate.promptFile,
+                 "answer every line of a JSON-lines file");
+  app.add_option("--answers", generate.answerFile,
+                 "write those answers as JSON lines");
+  app.add_option("--max-new-tokens", generate.maxNewTokens,
+                 "tokens of an answer")
+      ->capture_default_str();
+  app.add_flag("--chat", generate.chat,
+               "put prompts into the model's chat template");
+  app.add_option("--adapter", generate.adapter, "answer with this adapter")
+      ->type_name("[NAME=]DIR");
+  app.add_flag("--no-adapter", generate.noAdapter, "answer with the base");
+}
+
+void addMachine(CLI::App &app, RunOptions &options) {
+  static const std::map<std::string, DType> types = {
+      {"f32", DType::f32}, {"bf16", DType::bf16}, {"f16", DType::f16}};
+  app.add_option("--save-dtype", options.saveDType,
+                 "f32, bf16 or f16: type of a model trained whole (default: "
+                 "the source's)")
+      ->transform(CLI::CheckedTransformer(types).description(""));
+  app.add_option("--seed", options.seed,
+                 "of the order of rows, dropout and initial values")
+      ->capture_default_str();
+  app.add_option("--schedule-seed", options.scheduleSeed,
+                 "run launches in another legal order; changes no result");
+  static const std::map<std::string, bool> modes = {{"shuffle", false},
+                                                    {"interleave", true}};
+  app.add_option("--schedule-mode", options.scheduleInterleave,
+                 "shuffle (default): also launches of one stream; interleave: "
+                 "only streams")
+      ->transform(CLI::CheckedTransformer(modes).description(""));
+  app.add_option("--device", options.device, "auto or cpu")
+      ->capture_default_str();
+  app.add_option("--threads", options.threads,
+                 "(default: all this process may use, at most the plan's)")
+      ->check(CLI::Range(1u, 65536u));
+  app.add_flag("--check", options.check,
+               "run one step on zeros and compare memory with the plan");
+  app.add_flag("--quiet", options.quiet, "only errors and answers");
+  app.add_flag("--json", options.json, "a JSON summary on standard output");
+}
+} // namespace
+
+Expected<CommandLine> parseCommandLine(int argc, char **argv) {
+  CommandLine line;
+  CLI::App app("Executes a training plan: trains, evaluates and answers.",
+               "peft-run");
+  app.set_version_flag("--version", std::string("peft-run ") + runtimeVersion);
+  app.footer(examples);
+  app.get_formatter()->column_width(34);
+  app.get_formatter()->label("OPTIONS", "FLAGS");
+  addFiles(app, line.options);
+  addTraining(app, line.options.train);
+  addGeneration(app, line.options.generate);
+  addMachine(app, line.options);
+  PEFT_TRY(refuseLater(argc, argv));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp &) {
+    line.text = app.help();
+  } catch (const CLI::CallForVersion &version) {
+    line.text = std::string(version.what()) + "\n";
+  } catch (const CLI::ParseError &error) {
+    return usageError(std::string(error.what()) +
+                      "; peft-run --help shows all flags");
+  }
+  return line;
+}

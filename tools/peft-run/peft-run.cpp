@@ -1,0 +1,32 @@
+//===- peft-run.cpp - executes a plan -------------------------------------===//
+#include "Flags.h"
+
+#include "peft/CpuDevice.h"
+#include "peft/File.h"
+#include "peft/Session.h"
+
+#include <cstdio>
+
+using namespace peft;
+
+static int report(const Status &status) {
+  std::fprintf(stderr, "peft-run: error: %s\n", status.message().c_str());
+  return static_cast<int>(status.code());
+}
+
+int main(int argc, char **argv) {
+  installTruncationHandler();
+  auto line = parseCommandLine(argc, argv);
+  if (!line.ok())
+    return report(line.status());
+  if (line->text) {
+    std::fputs(line->text->c_str(), stdout);
+    return 0;
+  }
+  DeviceFactory makeDevice = [](const std::string &,
+                                const DeviceOptions &options) {
+    return createCpuDevice(options);
+  };
+  Status status = runSession(line->options, makeDevice);
+  return status.ok() ? 0 : report(status);
+}
