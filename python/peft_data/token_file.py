@@ -5,6 +5,8 @@ unshifted, -100 = not trained. Positions start at 0 in every segment. Segments
 count from 0 in each row; -1 is padding, which no token sees.
 """
 
+import json
+
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -86,11 +88,9 @@ def to_arrays(lines, seq, pad_id):
 
 def write_token_file(path, arrays, pad_id, rows):
     trained = int((arrays["labels"][:, 1:] != UNTRAINED).sum())
-    metadata = {
-        "format": "pt",
-        "pad_token_id": str(pad_id),
-        "rows": str(rows),
-        "trained_tokens": str(trained),
-    }
+    # One key: safetensors writes several in random order, and the same data
+    # must give the same bytes.
+    about = {"pad_token_id": pad_id, "rows": rows, "trained_tokens": trained}
+    metadata = {"peft_data": json.dumps(about)}
     write_atomically(path, lambda name: save_file(arrays, name, metadata))
     return trained
