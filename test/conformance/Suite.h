@@ -1,0 +1,112 @@
+//===- Suite.h - one kernel, every path, the same bits ----------*- C++ -*-===//
+//
+// A Case holds the operands and attributes of one launch. It checks them
+// against kernels.def, runs the kernel on every path this processor has with 1,
+// 2 and 3 threads, and compares all bytes with the plain path on one thread.
+// The plain path is then compared with a reference in double, which each test
+// writes down itself. Operands lie between guards, weights (types "W") at odd
+// addresses, outputs and workspaces start as NaNs.
+//
+//   TEST_F(Conformance, add_fwd) {
+//     Case launch("add_fwd");
+//     launch.input("a", DType::f32, 5, 7).input("b", DType::bf16, 5, 7)
+//           .output("y", DType::f32, 5, 7);
+//     launch.expectSameBits();
+//     launch.expectNear("y", reference, 1e-6);
+//   }
+//
+//===----------------------------------------------------------------------===//
+#ifndef PEFT_TEST_CONFORMANCE_SUITE_H
+#define PEFT_TEST_CONFORMANCE_SUITE_H
+
+#include "cpu/Call.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace peft::conformance {
+
+using cpu::Fault;
+using cpu::Path;
+
+/// A test called after a kernel must compare a Case of that kernel.
+class Conformance : public testing::Test {
+protected:
+  void TearDown() override;
+};
+
+/// Numbers in [-1, 1), the same for the same seed and index.
+double uniform(uint64_t seed, uint64_t index);
+
+/// An element as the bytes of its type (round to nearest even) and back.
+void encode(DType type, double value, std::byte *to);
+double decode(DType type, const std::byte *from);
+/// `value` rounded to the type.
+double rounded(DType type, double value);
+
+class Case {
+public:
+  explicit Case(std::string_view kernel);
+
+  /// An operand with random values in [-1, 1), or those of `value`.
+  Case &input(const std::string &name, DType type, uint64_t rows,
+              uint64_t columns,
+              const std::function<double(uint64_t)> &value = {});
+  /// A vector of `values`.
+  Case &vector(const std::string &name, DType type,
+               const std::vector<double> &values);
+  /// An operand of NaNs (floats) or -1 (integers) that the kernel writes.
+  Case &output(const std::string &name, DType type, uint64_t rows,
+               uint64_t columns);
+  Case &attribute(const std::string &name, int64_t value);
+  Case &attribute(const std::string &name, double value);
+  Case &attribute(const std::string &name, std::vector<float> value);
+
+  /// The values an operand has before the launch.
+  std::vector<double> before(const std::string &name) const;
+  /// Sets one element of an operand before the launch.
+  void poke(const std::string &name, uint64_t element, double value);
+
+  /// Runs once and keeps what it wrote. The guards are checked.
+  Fault run(Path path, unsigned threads);
+  /// The values after the last run.
+  std::vector<double> after(const std::string &name) const;
+
+  /// All paths and thread counts agree with plain on one thread, whose results
+  /// are the ones `after` then shows.
+  void expectSameBits();
+  /// max |after - reference| <= tolerance x max(max |reference|, 1e-30).
+  void expectNear(const std::string &name, const std::vector<double> &reference,
+                  double tolerance);
+  /// Every path answers with a fault that names `found`.
+  void expectFault(int64_t found);
+
+private:
+  struct Stored {
+    DType type = DType::f32;
+    uint64_t rows = 0, columns = 0;
+    std::vector<std::byte> initial, result;
+  };
+  void put(const std::string &name, Stored stored);
+  void prepare();
+
+  const KernelSpec *spec = nullptr;
+  size_t number = 0;
+  std::map<std::string, Stored> operands;
+  std::vector<Attribute> given;
+  std::vector<AttributeValue> values;
+  Launch launch;
+  uint64_t sharedBytes = 0, threadBytes = 0;
+};
+
+/// Plain and all better paths up to the one chosen for this process.
+std::vector<Path> availablePaths();
+const char *pathName(Path path);
+
+} // namespace peft::conformance
+
+#endif // PEFT_TEST_CONFORMANCE_SUITE_H
