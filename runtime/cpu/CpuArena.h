@@ -1,0 +1,34 @@
+//===- CpuArena.h - one allocation of the CPU device ------------*- C++ -*-===//
+#ifndef PEFT_CPU_CPUARENA_H
+#define PEFT_CPU_CPUARENA_H
+
+#include "peft/Status.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace peft::cpu {
+
+/// Zeroed anonymous memory; pages appear as they are touched. Movable.
+class CpuArena {
+public:
+  CpuArena() = default;
+  CpuArena(CpuArena &&other) noexcept;
+  CpuArena &operator=(CpuArena &&) = delete;
+  ~CpuArena();
+
+  /// Error doesNotFit: the system refuses that much address space.
+  static Expected<CpuArena> create(uint64_t size);
+
+  std::byte *data() const { return start; }
+  /// Bytes of the pages that are in memory now.
+  uint64_t residentBytes() const;
+
+private:
+  std::byte *start = nullptr;
+  uint64_t size = 0;
+};
+
+} // namespace peft::cpu
+
+#endif // PEFT_CPU_CPUARENA_H
