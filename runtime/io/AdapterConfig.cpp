@@ -169,12 +169,11 @@ LoraInit readInit(FieldReader &fields) {
 /// The combinations that PEFT refuses, too.
 void checkLayers(const AdapterConfig &config, FieldReader &fields) {
   const bool expression =
-      config.targetModules.kind == ModuleSelection::Kind::expression &&
-      !config.targetModules.allLinear();
+      config.targetModules.kind == ModuleSelection::Kind::expression;
   if (expression && !config.layersToTransform.empty())
     fields.fail("layers_to_transform",
-                "cannot be used while target_modules is a string; put the "
-                "layers into the expression");
+                "cannot be used while target_modules is a string; list the "
+                "modules' names, or put the layers into the expression");
   if (expression && !config.layersPattern.empty())
     fields.fail("layers_pattern",
                 "cannot be used while target_modules is a string");
