@@ -175,6 +175,7 @@ void ThreadPool::forRangesImpl(uint64_t count, uint64_t grain,
     return;
   // Pieces are numbered in 32 bits.
   grain = std::max<uint64_t>({grain, 1, count / 0x7fffffff + 1});
+  grain = std::min(grain, count);
   uint64_t pieces = (count + grain - 1) / grain;
   if (pieces == 1 || state->size == 1) {
     FlushDenormals flush;

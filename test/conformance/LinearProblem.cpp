@@ -1,0 +1,186 @@
+//===- LinearProblem.cpp - a linear kernel with random operands -----------===//
+#include "LinearProblem.h"
+
+#include "cpu/Numbers.h"
+#include "cpu/ThreadPool.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <gtest/gtest.h>
+
+namespace peft::cpu::test {
+
+static uint16_t toF16(float value) {
+  // Random operands stay far from f16's limits: a rounded mantissa is enough.
+  if (std::fabs(value) < 6.2e-5f)
+    return std::signbit(value) ? 0x8000 : 0;
+  uint32_t bits = std::bit_cast<uint32_t>(value);
+  bits += 0xfff + (bits >> 13 & 1);
+  return static_cast<uint16_t>((bits >> 16 & 0x8000) |
+                               ((bits & 0x7fffffff) - 0x38000000) >> 13);
+}
+
+double Tensor::at(uint64_t row, uint64_t column) const {
+  Operand operand{const_cast<std::byte *>(bytes.data()) + guard + offset, type,
+                  rows, columns};
+  return loadFloat(operand, row * columns + column);
+}
+
+LinearProblem::LinearProblem(const std::string &kernel, uint64_t seed)
+    : spec(findKernel(kernel)), random(seed) {
+  for (const OperandSpec &operand : spec->operands)
+    if (operand.access != Access::in)
+      output = operand.name;
+  for (const AttributeSpec &attribute : spec->attributes) {
+    AttributeValue value;
+    value.integer = attribute.integerDefault;
+    value.real = attribute.realDefault;
+    attributes.push_back(value);
+  }
+}
+
+Tensor &LinearProblem::add(const std::string &operand, DType type,
+                           uint64_t rows, uint64_t columns, double size) {
+  Tensor &tensor = tensors[operand];
+  tensor.type = type;
+  tensor.rows = rows;
+  tensor.columns = columns;
+  // Only weights are mapped from files, at any address.
+  bool weight =
+      operand == "w" || operand == "a" || operand == "b" || operand == "bias";
+  tensor.offset = weight ? random() % 8 : 0;
+  tensor.bytes.assign(rows * columns * byteSize(type) + 2 * Tensor::guard + 8,
+                      std::byte{0xa5});
+  std::normal_distribution<float> normal(0, static_cast<float>(size));
+  for (uint64_t i = 0; i < rows * columns; ++i) {
+    float value = normal(random);
+    if (special && random() % 8 == 0) {
+      constexpr float odd[] = {0.0f, -0.0f, 1e-40f, -1e-40f, 1e-20f, -3e-20f};
+      value = odd[random() % std::size(odd)];
+    }
+    if (type == DType::f32)
+      storeAt(tensor.data(), i, value);
+    else if (type == DType::f16)
+      storeAt(tensor.data(), i, toF16(value));
+    else
+      storeAt(tensor.data(), i,
+              static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
+  }
+  return tensor;
+}
+
+Tensor &LinearProblem::addIntegers(const std::string &operand, DType type,
+                                   const std::vector<int64_t> &values) {
+  Tensor &tensor = tensors[operand];
+  tensor.type = type;
+  tensor.rows = 1;
+  tensor.columns = values.size();
+  tensor.bytes.assign(values.size() * 8 + 2 * Tensor::guard, std::byte{0xa5});
+  for (uint64_t i = 0; i < values.size(); ++i)
+    if (type == DType::i32)
+      storeAt(tensor.data(), i, static_cast<int32_t>(values[i]));
+    else
+      storeAt(tensor.data(), i, values[i]);
+  return tensor;
+}
+
+void LinearProblem::set(const std::string &attribute, double value) {
+  attributes[spec->findAttribute(attribute)].real = value;
+}
+void LinearProblem::set(const std::string &attribute, int64_t value) {
+  attributes[spec->findAttribute(attribute)].integer = value;
+}
+double LinearProblem::real(const std::string &attribute) const {
+  int index = spec->findAttribute(attribute);
+  return index < 0 ? 0 : attributes[index].real;
+}
+int64_t LinearProblem::integer(const std::string &attribute) const {
+  return attributes[spec->findAttribute(attribute)].integer;
+}
+
+Tensor LinearProblem::run(Path path, unsigned threads) const {
+  std::map<std::string, Tensor> copies = tensors;
+  std::vector<Operand> operands;
+  std::vector<OperandShape> shapes;
+  for (const OperandSpec &operand : spec->operands) {
+    auto found = copies.find(std::string(operand.name));
+    if (found == copies.end()) {
+      operands.emplace_back();
+      shapes.emplace_back();
+      continue;
+    }
+    Tensor &tensor = found->second;
+    operands.push_back(
+        {tensor.data(), tensor.type, tensor.rows, tensor.columns});
+    bool matrix = operand.shape.find(',') != std::string_view::npos;
+    shapes.push_back(
+        {true, tensor.type, std::span(&tensor.rows + !matrix, matrix ? 2 : 1)});
+  }
+  std::vector<DType> types;
+  auto shape = bindShapes(*spec, shapes, attributes, types);
+  EXPECT_TRUE(shape.ok()) << spec->name << ": " << shape.status().message();
+  if (!shape.ok())
+    return {};
+  WorkspaceNeed need = workspaceNeed(*spec, *shape, threads);
+  std::vector<std::byte> workspace(need.shared + need.thread + 64);
+  ThreadPool pool(threads);
+  Call call;
+  call.operands = operands;
+  call.attributes = attributes;
+  call.threadWorkspace =
+      workspace.data() +
+      (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
+  call.threadWorkspaceBytes = need.thread / threads;
+  call.sharedWorkspace = call.threadWorkspace + need.thread;
+  call.pool = &pool;
+  Fault fault = findFunction(path, spec - allKernels().data())(call);
+  EXPECT_FALSE(fault) << fault.text;
+  for (auto &[name, tensor] : copies) {
+    const Tensor &before = tensors.at(name);
+    uint64_t size = tensor.rows * tensor.columns * byteSize(tensor.type);
+    std::byte *end = tensor.data() + size;
+    EXPECT_TRUE(std::all_of(tensor.bytes.data(), tensor.data(),
+                            [](std::byte b) { return b == std::byte{0xa5}; }))
+        << spec->name << ": bytes before " << name;
+    EXPECT_TRUE(std::all_of(end, tensor.bytes.data() + tensor.bytes.size(),
+                            [](std::byte b) { return b == std::byte{0xa5}; }) ||
+                before.type == DType::i32)
+        << spec->name << ": bytes after " << name;
+    if (name != output) {
+      EXPECT_TRUE(before.bytes == tensor.bytes) << name << " has changed";
+    }
+  }
+  return copies[output];
+}
+
+std::vector<Path> vectorPaths() {
+  std::vector<Path> paths;
+  const char *before = std::getenv("PEFT_CPU");
+  std::string kept = before ? before : "";
+  for (Path path : {Path::avx2, Path::avx512, Path::avx512bf16}) {
+    setenv("PEFT_CPU", nameOf(path), 1);
+    if (choosePath().ok())
+      paths.push_back(path);
+  }
+  before ? setenv("PEFT_CPU", kept.c_str(), 1) : unsetenv("PEFT_CPU");
+  return paths;
+}
+
+const char *nameOf(Path path) {
+  constexpr const char *names[] = {"plain", "avx2", "avx512", "avx512bf16"};
+  return names[static_cast<size_t>(path)];
+}
+
+uint64_t countDifferences(const Tensor &a, const Tensor &b) {
+  uint64_t differences = 0;
+  for (uint64_t i = 0; i < a.rows; ++i)
+    for (uint64_t j = 0; j < a.columns; ++j) {
+      double x = a.at(i, j), y = b.at(i, j);
+      bool equal = std::isnan(x) ? std::isnan(y)
+                                 : x == y && std::signbit(x) == std::signbit(y);
+      differences += !equal;
+    }
+  return differences;
+}
+
+} // namespace peft::cpu::test

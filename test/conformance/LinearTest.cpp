@@ -1,0 +1,396 @@
+//===- LinearTest.cpp - the linear family ---------------------------------===//
+//
+// The reference path against sums in double, every vector path against the
+// reference bit by bit.
+//
+//===----------------------------------------------------------------------===//
+#include "LinearProblem.h"
+
+#include "cpu/Numbers.h"
+#include "cpu/Philox.h"
+
+#include <cmath>
+#include <gtest/gtest.h>
+
+using namespace peft;
+using namespace peft::cpu;
+using namespace peft::cpu::test;
+
+namespace {
+
+const char *const kernelNames[] = {
+    "linear_fwd", "linear_lora_fwd", "linear_dx",     "linear_lora_dx",
+    "linear_dw",  "bias_dw",         "lora_down_fwd", "lora_down_dw"};
+
+struct Sizes {
+  uint64_t m, n, k, r;
+};
+
+/// What a case may have besides its operands.
+struct Variant {
+  DType compute = DType::f32, weight = DType::f32, out = DType::f32;
+  bool init = false, bias = false, count = false, dropout = false,
+       index = false, special = false;
+};
+
+void addDropout(LinearProblem &problem, const Sizes &sizes,
+                const Variant &variant) {
+  if (!variant.dropout)
+    return;
+  problem.set("dropout", 0.3);
+  problem.set("module_key", int64_t(0x123456789abcdef));
+  problem.set("seq", int64_t(7));
+  problem.addIntegers("seed", DType::i64, {42});
+  problem.addIntegers("step", DType::i32, {3});
+  problem.addIntegers("first_row", DType::i32, {5});
+  if (variant.index) {
+    std::vector<int64_t> index;
+    for (uint64_t i = 0; i < sizes.m + 2; ++i)
+      index.push_back(static_cast<int64_t>(3 * i + 1));
+    problem.addIntegers("index", DType::i32, index);
+  }
+}
+
+LinearProblem makeProblem(const std::string &kernel, const Sizes &sizes,
+                          const Variant &variant, uint64_t seed) {
+  LinearProblem problem(kernel, seed);
+  problem.special = variant.special;
+  auto [m, n, k, r] = sizes;
+  DType compute = variant.compute, weight = variant.weight;
+  bool forward = kernel == "linear_fwd" || kernel == "linear_lora_fwd";
+  bool backward = kernel == "linear_dx" || kernel == "linear_lora_dx";
+  if (forward) {
+    problem.add("x", compute, m, k);
+    problem.add("w", weight, n, k);
+    if (variant.bias)
+      problem.add("bias", weight, 1, n);
+    if (kernel == "linear_lora_fwd") {
+      problem.add("t", compute, m, r);
+      problem.add("b", weight, n, r);
+    }
+    problem.add("y", variant.out, m, n);
+  } else if (backward) {
+    problem.add("dy", compute, m, n);
+    problem.add("w", weight, n, k);
+    if (kernel == "linear_lora_dx") {
+      problem.add("dt", compute, m, r);
+      problem.add("a", weight, r, k);
+      addDropout(problem, sizes, variant);
+    }
+    problem.add("dx", variant.out, m, k);
+  } else if (kernel == "linear_dw") {
+    problem.add("dy", compute, m, n);
+    problem.add("x", compute, m, k);
+    problem.add("dw", DType::f32, n, k);
+  } else if (kernel == "bias_dw") {
+    problem.add("dy", compute, m, n);
+    problem.add("dbias", DType::f32, 1, n);
+  } else if (kernel == "lora_down_fwd") {
+    problem.add("x", compute, m, k);
+    problem.add("a", weight, r, k);
+    problem.add("t", compute, m, r);
+    addDropout(problem, sizes, variant);
+  } else {
+    problem.add("dt", compute, m, r);
+    problem.add("x", compute, m, k);
+    problem.add("da", DType::f32, r, k);
+    addDropout(problem, sizes, variant);
+  }
+  if (variant.init && (forward || backward))
+    problem.add("init", DType::f32, m, forward ? n : k);
+  else if (kernel == "linear_fwd" || kernel == "linear_dx" ||
+           kernel == "lora_down_fwd")
+    problem.set("scale", 0.7);
+  if (variant.count) {
+    problem.addIntegers("count", DType::i32, {static_cast<int64_t>(m)});
+    problem.set("row_start", int64_t(2));
+  }
+  return problem;
+}
+
+//===----------------------------------------------------------------------===//
+// The reference against double
+//===----------------------------------------------------------------------===//
+
+/// Sum and sum of magnitudes, for a bound on the rounding of a chain.
+struct Sum {
+  double value = 0, magnitude = 0;
+  void add(double x) {
+    value += x;
+    magnitude += std::fabs(x);
+  }
+};
+
+/// The factor of dropout at (row, feature), straight from the specification.
+double maskAt(const LinearProblem &problem, uint64_t row, uint64_t feature) {
+  double dropout = problem.real("dropout");
+  if (!(dropout > 0))
+    return 1;
+  uint64_t place = row + static_cast<uint64_t>(problem.integer("row_start"));
+  if (problem.has("index"))
+    place = 3 * place + 1;
+  PhiloxKey key = dropoutKey(0x123456789abcdef, 42, 3);
+  auto words = philox({static_cast<uint32_t>(feature / 4),
+                       static_cast<uint32_t>(place % 7),
+                       static_cast<uint32_t>(5 + place / 7), 0},
+                      key);
+  bool kept = words[feature % 4] >= static_cast<uint32_t>(dropout * 0x1p32);
+  return kept ? 1 / (1 - dropout) : 0;
+}
+
+Sum expected(const LinearProblem &problem, const Sizes &sizes, uint64_t i,
+             uint64_t j) {
+  const std::string kernel(problem.spec->name);
+  uint64_t rows = problem.has("count") ? sizes.m - 2 : sizes.m;
+  Sum sum;
+  if (problem.has("init"))
+    sum.add(problem["init"].at(i, j));
+  if (problem.has("bias"))
+    sum.add(problem["bias"].at(0, j));
+  if (kernel == "linear_fwd" || kernel == "linear_lora_fwd")
+    for (uint64_t k = 0; k < sizes.k; ++k)
+      sum.add(problem["x"].at(i, k) * problem["w"].at(j, k));
+  if (kernel == "linear_lora_fwd")
+    for (uint64_t k = 0; k < sizes.r; ++k)
+      sum.add(problem["t"].at(i, k) * problem["b"].at(j, k));
+  if (kernel == "linear_dx" || kernel == "linear_lora_dx")
+    for (uint64_t k = 0; k < sizes.n; ++k)
+      sum.add(problem["dy"].at(i, k) * problem["w"].at(k, j));
+  if (kernel == "linear_lora_dx")
+    for (uint64_t k = 0; k < sizes.r; ++k)
+      sum.add(maskAt(problem, i, j) * problem["dt"].at(i, k) *
+              problem["a"].at(k, j));
+  if (kernel == "lora_down_fwd")
+    for (uint64_t k = 0; k < sizes.k; ++k)
+      sum.add(maskAt(problem, i, k) * problem["x"].at(i, k) *
+              problem["a"].at(j, k));
+  if (kernel == "linear_dw" || kernel == "bias_dw" || kernel == "lora_down_dw")
+    sum.add(problem[problem.output].at(i, j));
+  for (uint64_t m = 0; m < rows; ++m) {
+    if (kernel == "linear_dw")
+      sum.add(problem["dy"].at(m, i) * problem["x"].at(m, j));
+    if (kernel == "bias_dw")
+      sum.add(problem["dy"].at(m, j));
+    if (kernel == "lora_down_dw")
+      sum.add(problem["dt"].at(m, i) * maskAt(problem, m, j) *
+              problem["x"].at(m, j));
+  }
+  double scale =
+      problem.spec->findAttribute("scale") < 0 ? 1 : problem.real("scale");
+  return {scale * sum.value, std::fabs(scale) * sum.magnitude};
+}
+
+void checkReference(const std::string &kernel, const Sizes &sizes,
+                    const Variant &variant) {
+  LinearProblem problem = makeProblem(kernel, sizes, variant, 11);
+  Tensor result = problem.run(Path::plain, 1);
+  const Tensor &before = problem[problem.output];
+  bool sums =
+      kernel == "linear_dw" || kernel == "bias_dw" || kernel == "lora_down_dw";
+  bool bf16 = variant.compute == DType::bf16;
+  double epsilon = 0x1p-24 * static_cast<double>(sizes.m + sizes.n + sizes.k);
+  // bf16 operands are exact in f32; rounding is that of weights, of masked
+  // values and of the result.
+  if (bf16 && (variant.weight != DType::bf16 || variant.dropout))
+    epsilon += 0x1p-8;
+  if (result.type == DType::bf16)
+    epsilon += 0x1p-8;
+  for (uint64_t i = 0; i < result.rows; ++i)
+    for (uint64_t j = 0; j < result.columns; ++j) {
+      if (variant.count && !sums && i >= sizes.m - 2) {
+        ASSERT_EQ(before.at(i, j), result.at(i, j)) << "a row past the count";
+        continue;
+      }
+      Sum sum = expected(problem, sizes, i, j);
+      ASSERT_NEAR(sum.value, result.at(i, j), sum.magnitude * epsilon)
+          << kernel << " at " << i << ", " << j;
+    }
+}
+
+TEST(Linear, ReferenceIsTheSumInDouble) {
+  Sizes sizes{9, 21, 35, 5};
+  for (const char *kernel : kernelNames)
+    for (DType compute : {DType::f32, DType::bf16})
+      for (DType weight : {DType::f32, DType::bf16, DType::f16})
+        for (unsigned bits = 0; bits < 32; ++bits) {
+          Variant variant{compute, weight};
+          variant.init = bits & 1;
+          variant.bias = bits & 2;
+          variant.count = bits & 4;
+          variant.dropout = bits & 8;
+          variant.index = bits & 16;
+          variant.out = bits & 2 ? compute : DType::f32;
+          checkReference(kernel, sizes, variant);
+          if (HasFatalFailure())
+            return;
+        }
+}
+
+//===----------------------------------------------------------------------===//
+// The paths against the reference
+//===----------------------------------------------------------------------===//
+
+Variant randomVariant(std::mt19937_64 &random) {
+  constexpr DType weights[] = {DType::f32, DType::bf16, DType::f16};
+  Variant variant;
+  variant.compute = random() % 3 ? DType::bf16 : DType::f32;
+  variant.weight = weights[random() % 3];
+  variant.out = random() % 2 ? variant.compute : DType::f32;
+  variant.init = random() % 2;
+  variant.bias = random() % 2;
+  variant.count = random() % 3 == 0;
+  variant.dropout = random() % 2;
+  variant.index = random() % 2;
+  variant.special = random() % 4 == 0;
+  return variant;
+}
+
+std::string describe(const std::string &kernel, const Sizes &s,
+                     const Variant &v, Path path) {
+  return kernel + " " + nameOf(path) + " m " + std::to_string(s.m) + " n " +
+         std::to_string(s.n) + " k " + std::to_string(s.k) + " r " +
+         std::to_string(s.r) + " compute " + std::string(name(v.compute)) +
+         " weight " + std::string(name(v.weight)) + " out " +
+         std::string(name(v.out)) + (v.init ? " init" : "") +
+         (v.bias ? " bias" : "") + (v.count ? " count" : "") +
+         (v.dropout ? " dropout" : "") + (v.index ? " index" : "") +
+         (v.special ? " special" : "");
+}
+
+/// Runs the case on every path and on several thread counts.
+void checkPaths(const std::string &kernel, const Sizes &sizes,
+                const Variant &variant, uint64_t seed) {
+  LinearProblem problem = makeProblem(kernel, sizes, variant, seed);
+  Tensor reference = problem.run(Path::plain, 2);
+  for (Path path : vectorPaths())
+    for (unsigned threads : {1u, 2u, 3u}) {
+      Tensor result = problem.run(path, threads);
+      ASSERT_EQ(0u, countDifferences(reference, result))
+          << describe(kernel, sizes, variant, path) << " threads " << threads;
+    }
+}
+
+TEST(Linear, PathsEqualTheReferenceOnSmallShapes) {
+  std::mt19937_64 random(1);
+  for (unsigned trial = 0; trial < 60; ++trial)
+    for (const char *kernel : kernelNames) {
+      auto size = [&](uint64_t most) { return 1 + random() % most; };
+      Sizes sizes{size(30), size(70), size(70), size(20)};
+      if (trial % 8 == 0)
+        sizes.k = 1;
+      if (trial % 8 == 1)
+        sizes.n = 1;
+      Variant variant = randomVariant(random);
+      if (variant.count)
+        sizes.m += 2;
+      checkPaths(kernel, sizes, variant, random());
+      if (HasFatalFailure())
+        return;
+    }
+}
+
+TEST(Linear, EveryRowCountEqualsTheReference) {
+  for (const char *kernel : kernelNames)
+    for (uint64_t rows = 1; rows <= 30; ++rows) {
+      checkPaths(kernel, {rows, rows + 3, 40, rows},
+                 {DType::bf16, DType::bf16, DType::bf16}, rows);
+      checkPaths(kernel, {rows, rows + 3, 40, rows}, {}, rows);
+      if (HasFatalFailure())
+        return;
+    }
+}
+
+/// More than one block of the reduction, group of columns and block of rows.
+TEST(Linear, PathsEqualTheReferenceOnLargeShapes) {
+  std::mt19937_64 random(2);
+  constexpr Sizes shapes[] = {{70, 300, 1111, 17},
+                              {37, 1300, 90, 8},
+                              {600, 40, 33, 64},
+                              {1100, 33, 40, 3},
+                              {16, 130, 530, 600}};
+  for (const Sizes &sizes : shapes)
+    for (const char *kernel : kernelNames)
+      for (DType compute : {DType::f32, DType::bf16}) {
+        Variant variant = randomVariant(random);
+        variant.compute = compute;
+        variant.out = random() % 2 ? compute : DType::f32;
+        checkPaths(kernel, sizes, variant, random());
+        if (HasFatalFailure())
+          return;
+      }
+}
+
+TEST(Linear, NotANumberAndInfinityPropagate) {
+  for (const char *kernel : kernelNames)
+    for (DType compute : {DType::f32, DType::bf16}) {
+      LinearProblem problem =
+          makeProblem(kernel, {20, 40, 50, 16}, {compute, compute, compute}, 3);
+      const char *left = problem.has("dy") ? "dy" : "x";
+      Tensor &tensor = problem.tensors.at(left);
+      bool bf16 = compute == DType::bf16;
+      auto put = [&](uint64_t at, float value) {
+        if (bf16)
+          storeAt(tensor.data(), at,
+                  static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
+        else
+          storeAt(tensor.data(), at, value);
+      };
+      put(3, std::nanf(""));
+      put(tensor.columns + 7, INFINITY);
+      Tensor reference = problem.run(Path::plain, 1);
+      uint64_t special = 0;
+      for (uint64_t i = 0; i < reference.rows; ++i)
+        for (uint64_t j = 0; j < reference.columns; ++j)
+          special += !std::isfinite(reference.at(i, j));
+      EXPECT_GT(special, 0u) << kernel;
+      for (Path path : vectorPaths())
+        EXPECT_EQ(0u, countDifferences(reference, problem.run(path, 2)))
+            << kernel << " " << nameOf(path);
+    }
+}
+
+//===----------------------------------------------------------------------===//
+// Sums over micro-batches
+//===----------------------------------------------------------------------===//
+
+/// Rows [begin, begin + rows) of `tensor`.
+Tensor rowsOf(const Tensor &tensor, uint64_t begin, uint64_t rows) {
+  Tensor part = tensor;
+  uint64_t bytes = tensor.columns * byteSize(tensor.type);
+  part.rows = rows;
+  part.bytes.resize(rows * bytes + 2 * Tensor::guard + 8, std::byte{0xa5});
+  std::fill(part.bytes.begin(), part.bytes.end(), std::byte{0xa5});
+  std::memcpy(part.data(), const_cast<Tensor &>(tensor).data() + begin * bytes,
+              rows * bytes);
+  return part;
+}
+
+TEST(Linear, AnySplitIntoMicroBatchesGivesTheSameSums) {
+  std::mt19937_64 random(5);
+  std::vector<Path> paths = vectorPaths();
+  paths.push_back(Path::plain);
+  for (const char *kernel : {"linear_dw", "bias_dw", "lora_down_dw"})
+    for (Path path : paths)
+      for (DType compute : {DType::f32, DType::bf16})
+        for (unsigned trial = 0; trial < 8; ++trial) {
+          uint64_t m = 2 + random() % 40;
+          Variant variant{compute, compute, compute};
+          variant.special = trial % 2;
+          LinearProblem whole =
+              makeProblem(kernel, {m, 19, 37, 9}, variant, random());
+          Tensor all = whole.run(path, 1);
+          LinearProblem part = whole;
+          for (uint64_t begin = 0; begin < m;) {
+            uint64_t rows = std::min<uint64_t>(m - begin, 1 + random() % 9);
+            for (const char *operand : {"dy", "dt", "x"})
+              if (whole.has(operand))
+                part.tensors[operand] = rowsOf(whole[operand], begin, rows);
+            part.tensors[part.output] = part.run(path, 1);
+            begin += rows;
+          }
+          ASSERT_EQ(0u, countDifferences(all, part[part.output]))
+              << kernel << " " << nameOf(path) << " rows " << m;
+        }
+}
+
+} // namespace
