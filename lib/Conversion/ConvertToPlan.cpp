@@ -23,8 +23,6 @@ using namespace peftc;
 
 namespace {
 
-constexpr StringLiteral savedPrefix = "base_model.model.";
-
 class PlanConverter {
 public:
   PlanConverter(ModuleOp module, int64_t maxThreads)
@@ -47,7 +45,6 @@ private:
   void addGroup();
   void addTrained(nn::ParamOp parameter);
   void addPort(Location loc, StringRef kind, StringRef name, Value buffer);
-  std::string savedName(nn::ParamOp parameter) const;
 
   ModuleOp module;
   OpBuilder builder;
@@ -126,19 +123,9 @@ DictionaryAttr PlanConverter::describe() {
   return builder.getDictionaryAttr(attributes);
 }
 
-/// The tensor's key in the file that training writes.
-std::string PlanConverter::savedName(nn::ParamOp parameter) const {
-  StringRef name = parameter.getSymName();
-  if (!adapterConfig || name.starts_with(savedPrefix))
-    return name.str();
-  return (savedPrefix + name).str();
-}
-
 int64_t PlanConverter::addWeight(nn::ParamOp parameter, Type element) {
-  StringRef name = parameter.getSymName();
-  name.consume_front(savedPrefix);
   plan::WeightOp::create(
-      builder, parameter.getLoc(), builder.getStringAttr(name),
+      builder, parameter.getLoc(), parameter.getSymNameAttr(),
       TypeAttr::get(parameter.getTensorType().clone(element)),
       DenseI64ArrayAttr());
   return weightCount++;
@@ -245,7 +232,8 @@ void PlanConverter::addTrained(nn::ParamOp parameter) {
     return set ? builder.getUnitAttr() : UnitAttr();
   };
   plan::ParameterOp::create(
-      builder, parameter.getLoc(), builder.getStringAttr(savedName(parameter)),
+      builder, parameter.getLoc(),
+      builder.getStringAttr(parameter.getSavedName().value_or(name)),
       builder.getStringAttr(parameter.getModule().value_or("")),
       symbols.lookup(name), ValueRange(gradients[name]),
       symbols.lookup((name + ".m").str()), symbols.lookup((name + ".v").str()),
