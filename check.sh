@@ -1,0 +1,72 @@
+#!/bin/bash
+# Installs what is missing, builds and runs every test.
+#
+#   ./check.sh           all tests (needs no PyTorch)
+#   ./check.sh --peers   all tests, and the comparisons with PyTorch, transformers
+#                        and PEFT live (installs them: about 3 GB)
+#
+# The last line counts: N passed, N failed, N skipped. Exit 0 if none failed.
+set -u
+. "$(dirname "$0")/scripts/setup.sh"
+
+peers=no
+for argument in "$@"; do
+  case $argument in
+  --peers) peers=yes ;;
+  -h | --help)
+    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+  *) stop 64 "unknown argument $argument; see ./check.sh --help" ;;
+  esac
+done
+
+started=$SECONDS
+passed=0 failed=0 skipped=0
+
+# part NAME COMMAND...: runs one part, counts its tests, shows what failed
+part() {
+  local name=$1 log=$ROOT/build/check/$1.log begin=$SECONDS code counts
+  shift
+  "$@" >"$log" 2>&1
+  code=$?
+  read -r -a counts < <(python3 "$ROOT/scripts/count_tests.py" "$log" "$code")
+  if [ "${counts[1]}" != 0 ]; then
+    grep -E '^(FAIL|ERROR)|FAILED|[Ee]rror:|Failure' "$log" | head -n 40
+    tail -n 25 "$log"
+    echo "(the whole output: $log)"
+  fi
+  passed=$((passed + counts[0]))
+  failed=$((failed + counts[1]))
+  skipped=$((skipped + counts[2]))
+  printf '%-22s %5d passed, %d failed, %d skipped  (%d s)\n' \
+    "$name" "${counts[@]}" $((SECONDS - begin))
+}
+
+require_debian
+install_packages
+if [ $peers = yes ]; then make_environment peers; else make_environment; fi
+build debug
+mkdir -p "$ROOT/build/check"
+say "built after $((SECONDS - started)) s; running the tests"
+
+part structure python3 test/structure.py
+part unit "$BIN/peft-unit-tests" --gtest_brief=1
+part conformance "$BIN/peft-conformance" --gtest_brief=1
+part compiler-unit "$BIN/peftc-unit-tests" --gtest_brief=1
+part lit "$VENV/bin/lit" -v --param "bin=$BIN" test
+part python "$PYTHON" -m unittest discover -s test/python
+part golden "$PYTHON" test/golden/run_golden.py --bin "$BIN"
+part same-bits "$PYTHON" test/e2e/same_bits.py --bin "$BIN"
+for script in test/e2e/*_test.py; do
+  [ -e "$script" ] || continue
+  part "$(basename "$script" _test.py)" "$PYTHON" "$script" --bin "$BIN"
+done
+if [ $peers = yes ]; then
+  install_smollm2
+  part peers "$PYTHON" test/peers/run_peers.py --bin "$BIN"
+fi
+
+say "all of it took $((SECONDS - started)) s"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
