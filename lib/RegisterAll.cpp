@@ -14,4 +14,7 @@ void peftc::registerAllDialects(mlir::DialectRegistry &registry) {
                   plan::PlanDialect>();
 }
 
-void peftc::registerAllPasses() { mlir::registerTransformsPasses(); }
+void peftc::registerAllPasses() {
+  mlir::registerTransformsPasses();
+  registerPeftPasses();
+}

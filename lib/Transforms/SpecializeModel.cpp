@@ -63,18 +63,20 @@ private:
     ModuleOp module = getOperation();
     count = 0;
     if (module->hasAttr("nn.batch"))
-      return module.emitError("the model is specialized already");
+      return emitError(module.getLoc(), "the model is specialized already");
     if (batch < 1 || seq < 1)
-      return module.emitError() << "batch and seq must be at least 1, are "
-                                << batch << " and " << seq;
+      return emitError(module.getLoc())
+             << "batch and seq must be at least 1, are " << batch << " and "
+             << seq;
     // Token indices are i32 in every kernel.
     if (batch > INT32_MAX / seq)
-      return module.emitError()
+      return emitError(module.getLoc())
              << "batch " << batch << " x seq " << seq << " is more than "
              << INT32_MAX << " tokens; take a smaller micro-batch";
     if (compute != "bf16" && compute != "f32")
-      return module.emitError() << "compute type '" << compute
-                                << "' is not supported: take bf16 or f32";
+      return emitError(module.getLoc())
+             << "compute type '" << compute
+             << "' is not supported: take bf16 or f32";
     computeType = compute == "f32" ? Type(Float32Type::get(&getContext()))
                                    : Type(BFloat16Type::get(&getContext()));
     return success();
@@ -84,7 +86,7 @@ private:
     auto function = getOperation().lookupSymbol<func::FuncOp>(name);
     if (function && !function.isExternal())
       return function;
-    return getOperation().emitError()
+    return emitError(getOperation().getLoc())
            << "needs a function '" << name << "', as an imported model has";
   }
 

@@ -35,7 +35,7 @@ struct TrainAllParameters
       ++trained;
     }
     if (trained == 0) {
-      getOperation().emitError("the model has no parameter to train");
+      emitError(getOperation().getLoc(), "the model has no parameter to train");
       signalPassFailure();
     }
   }

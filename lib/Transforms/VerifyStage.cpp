@@ -37,7 +37,7 @@ struct VerifyStage : public peftc::impl::VerifyStageBase<VerifyStage> {
     else if (stage == "converted" || stage == "planned")
       result = verifyPlan(/*planned=*/stage == "planned");
     else
-      getOperation().emitError()
+      emitError(getOperation().getLoc())
           << "unknown stage '" << stage
           << "': take model, adapted, step, converted or planned";
     if (failed(result))
@@ -64,7 +64,7 @@ private:
     }
     if (found == names.size())
       return success();
-    return getOperation().emitError()
+    return emitError(getOperation().getLoc())
            << "stage '" << stage << "' needs the functions "
            << llvm::join(names, ", ") << "; found " << found;
   }
@@ -85,7 +85,8 @@ private:
       }
     }
     if (adapted && !anyTrainable)
-      return getOperation().emitError(
+      return emitError(
+          getOperation().getLoc(),
           "stage 'adapted' needs at least one trainable parameter");
     for (auto function : getOperation().getOps<func::FuncOp>())
       for (Operation &op : function.getBody().front().without_terminator()) {
@@ -127,7 +128,7 @@ private:
         return refuse(&op) << "only one plan.program does";
     }
     if (programs != 1)
-      return getOperation().emitError()
+      return emitError(getOperation().getLoc())
              << "stage '" << stage << "' needs one plan.program, found "
              << programs;
     WalkResult result = getOperation().getBody()->walk([&](Operation *op) {

@@ -218,3 +218,5 @@ LogicalResult ScatterRowsOp::verify() {
                          << features(getInto());
   return success();
 }
+
+void YieldOp::build(OpBuilder &, OperationState &) {}

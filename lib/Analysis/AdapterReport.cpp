@@ -1,0 +1,87 @@
+//===- AdapterReport.cpp - what an adapter config matched -----------------===//
+#include "peftc/Analysis/AdapterReport.h"
+
+#include "peftc/Dialect/Lora/Lora.h"
+#include "peftc/Dialect/NN/NN.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+using namespace peftc;
+
+/// 1234567 as "1,234,567".
+static std::string grouped(uint64_t number) {
+  std::string digits = std::to_string(number);
+  for (size_t i = digits.size(); i > 3; i -= 3)
+    digits.insert(i - 3, ",");
+  return digits;
+}
+
+static void addAdapter(AdapterReport &report, lora::LinearOp op) {
+  AdapterReport::Kind kind;
+  kind.name = op.getModule().rsplit('.').second.str();
+  if (kind.name.empty())
+    kind.name = op.getModule().str();
+  kind.rank = nn::features(op.getProjection());
+  kind.in = nn::features(op.getInput());
+  kind.out = nn::features(op.getResult());
+  auto same = llvm::find_if(report.kinds, [&](const auto &other) {
+    return other.name == kind.name && other.rank == kind.rank &&
+           other.in == kind.in && other.out == kind.out;
+  });
+  if (same == report.kinds.end())
+    same = report.kinds.insert(report.kinds.end(), kind);
+  ++same->count;
+  same->parameters += kind.rank * (kind.in + kind.out);
+  ++report.adaptedModules;
+}
+
+AdapterReport peftc::reportAdapters(ModuleOp module) {
+  AdapterReport report;
+  module.walk([&](lora::LinearOp op) { addAdapter(report, op); });
+  for (auto param : module.getOps<nn::ParamOp>()) {
+    uint64_t elements = param.getTensorType().getNumElements();
+    report.total += elements;
+    if (!param.getTrainable())
+      continue;
+    report.trainable += elements;
+    // Adapters have no stored tensor; what the model stores has.
+    if (param.getSourceType()) {
+      report.trainedTensors.push_back(param.getSymName().str());
+      report.trainedTensorParameters += elements;
+    }
+  }
+  if (auto excluded = module->getAttrOfType<ArrayAttr>("nn.adapter_excluded"))
+    for (Attribute name : excluded)
+      report.excluded.push_back(cast<StringAttr>(name).str());
+  return report;
+}
+
+std::vector<std::string> AdapterReport::lines() const {
+  std::vector<std::string> text;
+  for (const Kind &kind : kinds)
+    text.push_back(llvm::formatv(
+        "{0} x {1} [{2} -> {3}] rank {4}: {5} parameters", kind.count,
+        kind.name, kind.in, kind.out, kind.rank, grouped(kind.parameters)));
+  if (!trainedTensors.empty()) {
+    std::string first = trainedTensors.front();
+    if (trainedTensors.size() > 1)
+      first += ", ...";
+    text.push_back(llvm::formatv("{0} tensors of the model train ({1}): {2} "
+                                 "parameters",
+                                 trainedTensors.size(), first,
+                                 grouped(trainedTensorParameters)));
+  }
+  if (!excluded.empty())
+    text.push_back(llvm::formatv("{0} modules excluded: {1}", excluded.size(),
+                                 llvm::join(excluded, ", ")));
+  double share = total ? 100.0 * static_cast<double>(trainable) /
+                             static_cast<double>(total)
+                       : 0;
+  text.push_back(llvm::formatv("{0} modules adapted; {1} of {2} parameters "
+                               "train ({3:F4} %)",
+                               adaptedModules, grouped(trainable),
+                               grouped(total), share));
+  return text;
+}

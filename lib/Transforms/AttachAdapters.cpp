@@ -1,0 +1,269 @@
+//===- AttachAdapters.cpp - LoRA adapters on the modules a config names ---===//
+//
+// AdapterMatching decides by module path; here the IR follows.
+//
+//===----------------------------------------------------------------------===//
+#include "AdapterMatching.h"
+
+#include "peftc/Analysis/AdapterReport.h"
+#include "peftc/Dialect/Lora/Lora.h"
+#include "peftc/Dialect/NN/NN.h"
+#include "peftc/Transforms/Passes.h"
+#include "peftc/Transforms/Trainable.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/StringSet.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace peftc;
+
+namespace peftc {
+#define GEN_PASS_DEF_ATTACHADAPTERS
+#include "peftc/Transforms/Passes.h.inc"
+} // namespace peftc
+
+/// Where saved adapters hang the model's modules.
+static constexpr StringRef savedPrefix = "base_model.model.";
+
+/// The Hugging Face path of a linear: its weight's name without ".weight". The
+/// head has a name of its own even where it reads the embedding table.
+static StringRef modulePath(nn::LinearOp op) {
+  if (op->getParentOfType<func::FuncOp>().getSymName() == "head")
+    return "lm_head";
+  StringRef weight = op.getWeight();
+  weight.consume_back(".weight");
+  return weight;
+}
+
+namespace {
+/// The modules of a model in program order, and the ops that are linears.
+struct ModelModules {
+  std::vector<ModuleInfo> infos;
+  std::vector<nn::LinearOp> linears; ///< null where the module is none
+
+  explicit ModelModules(ModuleOp module) {
+    module.walk([&](Operation *op) {
+      if (auto linear = dyn_cast<nn::LinearOp>(op)) {
+        StringRef path = modulePath(linear);
+        add(path, path == "lm_head" ? ModuleKind::head : ModuleKind::linear,
+            linear);
+      } else if (auto embed = dyn_cast<nn::EmbedOp>(op)) {
+        StringRef table = embed.getTable();
+        table.consume_back(".weight");
+        add(table, ModuleKind::embedding, {});
+      } else if (auto norm = dyn_cast<nn::RMSNormOp>(op)) {
+        StringRef weight = norm.getWeight();
+        weight.consume_back(".weight");
+        add(weight, ModuleKind::other, {});
+      } else if (isa<nn::RopeTableOp, nn::SwigluOp>(op)) {
+        // Modules without parameters are known by their location only.
+        if (auto name = dyn_cast<NameLoc>(op->getLoc()))
+          add(name.getName(), ModuleKind::other, {});
+      }
+    });
+  }
+
+private:
+  void add(StringRef path, ModuleKind kind, nn::LinearOp linear) {
+    // "model.layers.0" and "model" are modules, too.
+    size_t dot = path.rfind('.');
+    if (dot != StringRef::npos && !seen.contains(path.take_front(dot)))
+      add(path.take_front(dot), ModuleKind::other, {});
+    if (!seen.insert(path).second)
+      return;
+    infos.push_back({path.str(), kind});
+    linears.push_back(linear);
+  }
+
+  llvm::StringSet<> seen;
+};
+
+struct AttachAdapters : public peftc::impl::AttachAdaptersBase<AttachAdapters> {
+  using AttachAdaptersBase::AttachAdaptersBase;
+
+  void runOnOperation() override {
+    if (failed(run()))
+      signalPassFailure();
+  }
+
+private:
+  LogicalResult run();
+  LogicalResult checkModule();
+  void attach(nn::LinearOp linear, const AdaptedModule &adapted);
+  nn::ParamOp declareFactor(Location location, StringRef module,
+                            StringRef factor, int64_t rows, int64_t columns);
+  void trainSaved(const ModelModules &modules);
+  void trainBiases(const ModelModules &modules);
+  void finish(const ModelModules &modules);
+
+  LogicalResult refuse(const peft::Status &status) {
+    return emitError(getOperation().getLoc()) << status.message();
+  }
+
+  DictionaryAttr model;
+  Operation *firstFunction = nullptr; ///< parameters stand before it
+  AdapterMatch match;
+};
+} // namespace
+
+LogicalResult AttachAdapters::checkModule() {
+  ModuleOp module = getOperation();
+  model = module->getAttrOfType<DictionaryAttr>("nn.model");
+  if (!model || !model.getAs<StringAttr>("model_type"))
+    return emitError(module.getLoc(),
+                     "needs the attribute nn.model of an imported model");
+  if (module->hasAttr("nn.adapter_config"))
+    return emitError(module.getLoc(), "the model has adapters already");
+  for (auto param : module.getOps<nn::ParamOp>())
+    if (param.getTrainable())
+      return param.emitOpError() << "trains already: adapters and full "
+                                 << "fine-tuning exclude each other";
+  auto functions = module.getOps<func::FuncOp>();
+  if (functions.empty())
+    return emitError(module.getLoc(),
+                     "needs the functions of an imported model");
+  firstFunction = *functions.begin();
+  return success();
+}
+
+LogicalResult AttachAdapters::run() {
+  if (failed(checkModule()))
+    return failure();
+  peft::Expected<peft::AdapterConfig> parsed =
+      peft::parseAdapterConfig(config, "adapter config");
+  if (!parsed.ok())
+    return refuse(parsed.status());
+  auto tied = model.getAs<BoolAttr>("tied");
+  ModelModules modules(getOperation());
+  peft::Expected<AdapterMatch> matched =
+      matchAdapters(*parsed, model.getAs<StringAttr>("model_type").str(),
+                    tied && tied.getValue(), modules.infos);
+  if (!matched.ok())
+    return refuse(matched.status());
+  match = std::move(*matched);
+  for (const AdaptedModule &adapted : match.adapted)
+    attach(modules.linears[adapted.module], adapted);
+  attached = match.adapted.size();
+  trainSaved(modules);
+  trainBiases(modules);
+  finish(modules);
+  return success();
+}
+
+/// One low-rank factor as an f32 parameter before the functions.
+nn::ParamOp AttachAdapters::declareFactor(Location location, StringRef module,
+                                          StringRef factor, int64_t rows,
+                                          int64_t columns) {
+  OpBuilder builder(&getContext());
+  builder.setInsertionPoint(firstFunction);
+  OperationState state(location, nn::ParamOp::getOperationName());
+  state.addAttribute("sym_name",
+                     builder.getStringAttr(savedPrefix + module + factor));
+  state.addAttribute("type", TypeAttr::get(RankedTensorType::get(
+                                 {rows, columns}, builder.getF32Type())));
+  state.addAttribute("trainable", builder.getUnitAttr());
+  state.addAttribute("module", builder.getStringAttr(module));
+  return cast<nn::ParamOp>(builder.create(state));
+}
+
+/// nn.linear becomes lora.linear with factors that start as PEFT's do.
+void AttachAdapters::attach(nn::LinearOp linear, const AdaptedModule &adapted) {
+  OpBuilder builder(linear);
+  StringAttr module = builder.getStringAttr(modulePath(linear));
+  int64_t in = nn::features(linear.getInput());
+  int64_t out = nn::features(linear.getResult());
+  nn::ParamOp a = declareFactor(linear.getLoc(), module, ".lora_A.weight",
+                                adapted.rank, in);
+  nn::ParamOp b = declareFactor(linear.getLoc(), module, ".lora_B.weight", out,
+                                adapted.rank);
+  bool random = match.config.init == peft::LoraInit::random;
+  if (match.config.init == peft::LoraInit::gaussian) {
+    a.setInit("gaussian");
+    a.setStddev(llvm::APFloat(1.0 / static_cast<double>(adapted.rank)));
+  } else {
+    a.setInit("kaiming_uniform");
+  }
+  // While B is zero no gradient reaches A.
+  b.setInit(random ? "kaiming_uniform" : "zeros");
+  a.setZeroGradientAtStart(!random);
+  auto inputType = cast<RankedTensorType>(linear.getInput().getType());
+  SmallVector<int64_t> shape(inputType.getShape());
+  shape.back() = adapted.rank;
+  auto op = lora::LinearOp::create(
+      builder, linear.getLoc(), linear.getResult().getType(),
+      RankedTensorType::get(shape, inputType.getElementType()),
+      linear.getInput(), linear.getWeightAttr(), linear.getBiasAttr(),
+      FlatSymbolRefAttr::get(a.getSymNameAttr()),
+      FlatSymbolRefAttr::get(b.getSymNameAttr()), linear.getResidual(),
+      builder.getF64FloatAttr(adapted.scale),
+      builder.getF64FloatAttr(match.config.dropout), module);
+  linear.getResult().replaceAllUsesWith(op.getResult());
+  linear.erase();
+}
+
+/// modules_to_save: every parameter of those modules, under its plain name.
+void AttachAdapters::trainSaved(const ModelModules &modules) {
+  if (match.saved.empty())
+    return;
+  llvm::StringSet<> saved;
+  for (size_t module : match.saved)
+    saved.insert(modules.infos[module].path);
+  for (auto param : getOperation().getOps<nn::ParamOp>()) {
+    if (param.getTrainable() || !param.getModule())
+      continue;
+    // A module is saved with everything below it.
+    StringRef path = *param.getModule();
+    while (!path.empty() && !saved.contains(path))
+      path = path.contains('.') ? path.rsplit('.').first : StringRef();
+    if (path.empty())
+      continue;
+    makeTrainable(param);
+    param.setSavedName((savedPrefix + param.getSymName()).str());
+  }
+}
+
+/// bias = all: every bias of the model; lora_only: those of adapted modules.
+void AttachAdapters::trainBiases(const ModelModules &modules) {
+  if (match.config.bias == peft::LoraBias::none)
+    return;
+  llvm::StringSet<> adapted;
+  for (const AdaptedModule &module : match.adapted)
+    adapted.insert(modules.infos[module.module].path);
+  for (auto param : getOperation().getOps<nn::ParamOp>()) {
+    StringRef path = param.getSymName();
+    if (param.getTrainable() || !path.consume_back(".bias"))
+      continue;
+    // PEFT's adapter layer wraps the linear, which it calls base_layer.
+    bool wrapped = adapted.contains(path);
+    if (!wrapped && match.config.bias == peft::LoraBias::loraOnly)
+      continue;
+    makeTrainable(param);
+    param.setSavedName(
+        (savedPrefix + path + (wrapped ? ".base_layer.bias" : ".bias")).str());
+  }
+}
+
+/// Leaves the normalised config, what was excluded, and a remark per kind.
+void AttachAdapters::finish(const ModelModules &modules) {
+  ModuleOp module = getOperation();
+  Builder builder(&getContext());
+  peft::AdapterConfig &written = match.config;
+  if (written.taskType.empty())
+    written.taskType = "CAUSAL_LM";
+  if (auto name = model.getAs<StringAttr>("name");
+      name && written.baseModelName.empty())
+    written.baseModelName = name.str();
+  // PEFT saves adapters ready for inference.
+  written.inferenceMode = true;
+  module->setAttr("nn.adapter_config",
+                  builder.getStringAttr(peft::writeAdapterConfig(written)));
+  SmallVector<Attribute> excluded;
+  for (size_t index : match.excluded)
+    excluded.push_back(builder.getStringAttr(modules.infos[index].path));
+  if (!excluded.empty())
+    module->setAttr("nn.adapter_excluded", builder.getArrayAttr(excluded));
+  for (const std::string &line : reportAdapters(module).lines())
+    emitRemark(module.getLoc()) << line;
+}
