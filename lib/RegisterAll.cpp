@@ -4,6 +4,7 @@
 #include "peftc/Dialect/Lora/Lora.h"
 #include "peftc/Dialect/NN/NN.h"
 #include "peftc/Dialect/Plan/Plan.h"
+#include "peftc/Pipelines.h"
 #include "peftc/Transforms/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -17,4 +18,5 @@ void peftc::registerAllDialects(mlir::DialectRegistry &registry) {
 void peftc::registerAllPasses() {
   mlir::registerTransformsPasses();
   registerPeftPasses();
+  registerPipelines();
 }

@@ -1,0 +1,163 @@
+//===- Pipelines.cpp - the stages from a model to a plan ------------------===//
+#include "peftc/Pipelines.h"
+
+#include "peftc/Transforms/Passes.h"
+
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
+#include "mlir/Pass/PassRegistry.h"
+
+using namespace mlir;
+using namespace peftc;
+
+static void closeStage(OpPassManager &pm, StringRef stage) {
+  pm.addPass(createVerifyStage(VerifyStageOptions{stage.str()}));
+}
+
+void peftc::populateModelToAdapted(OpPassManager &pm,
+                                   const CompileOptions &options) {
+  closeStage(pm, "model");
+  // First what is wrong with the request, then the work on every op.
+  if (options.trainAll)
+    pm.addPass(createTrainAllParameters());
+  else
+    pm.addPass(
+        createAttachAdapters(AttachAdaptersOptions{options.adapterConfig}));
+  SpecializeModelOptions shapes;
+  shapes.batch = options.batch;
+  shapes.seq = options.seq;
+  shapes.compute = options.compute;
+  pm.addPass(createSpecializeModel(shapes));
+  closeStage(pm, "adapted");
+}
+
+void peftc::populateAdaptedToStep(OpPassManager &pm,
+                                  const CompileOptions &options) {
+  DifferentiateOptions head;
+  head.headChunkBytes = options.headChunkBytes;
+  pm.addPass(createDifferentiate(head));
+  closeStage(pm, "step");
+}
+
+void peftc::populateStepToConverted(OpPassManager &pm,
+                                    const CompileOptions &options) {
+  ConvertToPlanOptions threads;
+  threads.maxThreads = options.maxThreads;
+  pm.addPass(createConvertToPlan(threads));
+  closeStage(pm, "converted");
+}
+
+void peftc::populateConvertedToPlanned(OpPassManager &pm,
+                                       const CompileOptions &options) {
+  PlanMemoryOptions memory;
+  memory.alignment = options.arenaAlignment;
+  pm.addPass(createPlanMemory(memory));
+  // Sharing bytes makes conflicts, so the waits come last.
+  pm.addPass(createInsertWaits());
+  closeStage(pm, "planned");
+}
+
+namespace {
+struct Stage {
+  StringRef name; ///< of the stage it reaches
+  void (*populate)(OpPassManager &pm, const CompileOptions &options);
+  peft::Code failure;
+};
+
+constexpr Stage stages[] = {
+    {"adapted", populateModelToAdapted, peft::Code::badInput},
+    {"step", populateAdaptedToStep, peft::Code::internal},
+    {"converted", populateStepToConverted, peft::Code::internal},
+    {"planned", populateConvertedToPlanned, peft::Code::internal},
+};
+
+struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
+  Option<std::string> until{*this, "until",
+                            llvm::cl::desc("last stage to reach"),
+                            llvm::cl::init("planned")};
+  Option<std::string> config{*this, "config",
+                             llvm::cl::desc("adapter_config.json as text")};
+  Option<bool> trainAll{*this, "train-all",
+                        llvm::cl::desc("train every parameter"),
+                        llvm::cl::init(false)};
+  Option<int64_t> batch{*this, "batch",
+                        llvm::cl::desc("rows of one micro-batch"),
+                        llvm::cl::init(1)};
+  Option<int64_t> seq{*this, "seq", llvm::cl::desc("tokens of a row"),
+                      llvm::cl::init(2048)};
+  Option<std::string> compute{*this, "compute",
+                              llvm::cl::desc("compute type: bf16 or f32"),
+                              llvm::cl::init("bf16")};
+  Option<int64_t> headChunkBytes{
+      *this, "head-chunk-bytes",
+      llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
+      llvm::cl::init(64 << 20)};
+  Option<int64_t> maxThreads{
+      *this, "max-threads",
+      llvm::cl::desc("threads that per-thread workspaces are made for"),
+      llvm::cl::init(8)};
+};
+} // namespace
+
+/// The Hugging Face path that a location carries, if it carries one.
+static std::string placeOf(Location location) {
+  if (auto name = dyn_cast<NameLoc>(location))
+    return name.getName().str();
+  std::string text;
+  if (auto file = dyn_cast<FileLineColLoc>(location))
+    text = file.getFilename().str() + ":" + std::to_string(file.getLine());
+  return text;
+}
+
+peft::Status peftc::compileModel(ModuleOp module,
+                                 const CompileOptions &options) {
+  std::string error;
+  ScopedDiagnosticHandler handler(
+      module.getContext(), [&](Diagnostic &diagnostic) {
+        std::string place = placeOf(diagnostic.getLocation());
+        if (diagnostic.getSeverity() == DiagnosticSeverity::Error) {
+          if (error.empty())
+            error = (place.empty() ? "" : place + ": ") + diagnostic.str();
+        } else if (options.onRemark) {
+          options.onRemark(place, diagnostic.str());
+        }
+        return success();
+      });
+  for (const Stage &stage : stages) {
+    PassManager pm(module->getName());
+    // Once per stage instead of once per pass.
+    pm.enableVerifier(false);
+    stage.populate(pm, options);
+    bool failedStage = failed(pm.run(module)) || failed(verify(module));
+    if (failedStage)
+      return peft::Status::error(stage.failure,
+                                 error.empty() ? "stage '" + stage.name.str() +
+                                                     "' failed without a reason"
+                                               : error);
+    if (options.afterStage)
+      options.afterStage(stage.name, module);
+  }
+  return {};
+}
+
+void peftc::registerPipelines() {
+  PassPipelineRegistration<PipelineOptions>(
+      "peft-compile", "all stages from an imported model to a plan",
+      [](OpPassManager &pm, const PipelineOptions &flags) {
+        CompileOptions options;
+        options.adapterConfig = flags.config;
+        options.trainAll = flags.trainAll;
+        options.batch = flags.batch;
+        options.seq = flags.seq;
+        options.compute = flags.compute;
+        options.headChunkBytes = flags.headChunkBytes;
+        options.maxThreads = flags.maxThreads;
+        for (const Stage &stage : stages) {
+          stage.populate(pm, options);
+          if (stage.name == flags.until)
+            break;
+        }
+      });
+}
