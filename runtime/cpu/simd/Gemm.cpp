@@ -56,7 +56,7 @@ private:
   template <typename T>
   void packRightTransposed(const Slice &slice, const T *from);
   template <typename T>
-  void packRightStep(const T *even, const T *odd, uint64_t step);
+  void packRightStep(const T *even, const T *odd, const T *end, uint64_t step);
   void packLeft(const Slice &slice, uint64_t row, uint64_t rows);
   void computePanel(const Block &block, uint64_t row, uint64_t rows,
                     uint64_t column, const uint32_t *panel);
@@ -135,7 +135,8 @@ void Item<form>::packRightTransposed(const Slice &slice, const T *from) {
   for (uint64_t column = area.column; column < end; column += panelColumns) {
     uint64_t width = panelWidth(column);
     for (uint64_t j = 0; j < width; j += laneCount)
-      packColumns<form>(from + (column + j) * stride + slice.from, stride,
+      packColumns<form>(from + (column + j) * stride + slice.from,
+                        from + slice.product->right.elements(), stride,
                         std::min<uint64_t>(laneCount, end - column - j),
                         slice.elements, panel + slice.at * width + j, width);
     panel += blockStepCount * width;
@@ -145,12 +146,13 @@ void Item<form>::packRightTransposed(const Slice &slice, const T *from) {
 /// Packs one step of all panels; `even` and `odd` start at the group's columns.
 template <Form form>
 template <typename T>
-void Item<form>::packRightStep(const T *even, const T *odd, uint64_t step) {
+void Item<form>::packRightStep(const T *even, const T *odd, const T *end,
+                               uint64_t step) {
   uint32_t *panel = right;
   for (uint64_t i = 0; i < area.columns; i += panelColumns) {
     uint64_t width = panelWidth(area.column + i);
     for (uint64_t j = 0; j < width; j += laneCount)
-      packAcross<form>(even + i + j, odd ? odd + i + j : nullptr,
+      packAcross<form>(even + i + j, odd ? odd + i + j : nullptr, end,
                        area.columns - i - j, 0, panel + step * width + j);
     panel += blockStepCount * width;
   }
@@ -160,14 +162,14 @@ template <Form form> void Item<form>::packRight(const Slice &slice) {
   const Operand &operand = slice.product->right;
   uint64_t stride = operand.columns;
   if (gemm.masked == Masked::right) {
-    Left dropped[2][cpuGemmColumns];
+    Left dropped[3][cpuGemmColumns];
     const Left *from = operand.template as<Left>() + area.column;
     for (uint64_t k = 0; k < slice.elements; k += elementsPerStep(form)) {
       uint64_t rows = std::min(elementsPerStep(form), slice.elements - k);
       for (uint64_t i = 0; i < rows; ++i)
         dropRow(gemm.dropout, slice.from + k + i, area.column,
                 from + (slice.from + k + i) * stride, area.columns, dropped[i]);
-      packRightStep(dropped[0], rows == 2 ? dropped[1] : nullptr,
+      packRightStep(dropped[0], rows == 2 ? dropped[1] : nullptr, dropped[2],
                     slice.at + k / elementsPerStep(form));
     }
     return;
@@ -176,10 +178,11 @@ template <Form form> void Item<form>::packRight(const Slice &slice) {
     const auto *from = operand.template as<decltype(type)>();
     if (slice.product->rightTransposed)
       return packRightTransposed(slice, from);
+    const auto *end = from + operand.elements();
     from += slice.from * stride + area.column;
     for (uint64_t k = 0; k < slice.elements; k += elementsPerStep(form)) {
       const auto *even = from + k * stride;
-      packRightStep(even, k + 1 < slice.elements ? even + stride : nullptr,
+      packRightStep(even, k + 1 < slice.elements ? even + stride : nullptr, end,
                     slice.at + k / elementsPerStep(form));
     }
   });
@@ -191,18 +194,21 @@ void Item<form>::packLeft(const Slice &slice, uint64_t row, uint64_t rows) {
   const Left *from = source.left.template as<Left>();
   uint64_t stride = source.left.columns;
   if (source.leftTransposed)
-    return packLeftTransposed<form>(from + slice.from * stride + row, stride,
-                                    slice.elements, rows,
-                                    left + slice.at * laneCount);
+    return packLeftTransposed<form>(
+        from + slice.from * stride + row, from + source.left.elements(), stride,
+        slice.elements, rows, left + slice.at * laneCount);
   for (uint64_t i = 0; i < rows; ++i) {
     const Left *elements = from + (row + i) * stride + slice.from;
+    const Left *end = from + source.left.elements();
     Left dropped[2 * blockSteps];
     if (gemm.masked == Masked::left) {
       dropRow(gemm.dropout, row + i, slice.from, elements, slice.elements,
               dropped);
       elements = dropped;
+      end = std::end(dropped);
     }
-    packRow<form>(elements, slice.elements, left + i * leftStride + slice.at);
+    packRow<form>(elements, end, slice.elements,
+                  left + i * leftStride + slice.at);
   }
 }
 

@@ -67,9 +67,10 @@ PEFT_INLINE Ints loadAcross(const T *even, const T *odd, uint32_t padding) {
   return asInts(loadRounded<form>(even));
 }
 
+/// The same where only `count` elements of a row may be read.
 template <Form form, typename T>
-PEFT_INLINE Ints loadAcross(const T *even, const T *odd, uint32_t padding,
-                            uint64_t count) {
+Ints loadAcrossEnd(const T *even, const T *odd, uint32_t padding,
+                   uint64_t count) {
   T rows[2][laneCount] = {};
   std::memcpy(rows[0], even, count * sizeof(T));
   if (odd)
@@ -81,62 +82,66 @@ PEFT_INLINE void storeWords(uint32_t *to, Ints words) {
   store(reinterpret_cast<F32 *>(to), asLanes(words));
 }
 
-/// One row of a left tile: `elements` of it as steps from `to` on.
+/// One row of a left tile: `elements` of it as steps from `to` on, where there
+/// is room for sixteen steps more. Elements may be read up to `end`.
 template <Form form, typename T>
-void packRow(const T *from, uint64_t elements, uint32_t *to) {
+void packRow(const T *from, const T *end, uint64_t elements, uint32_t *to) {
   constexpr uint64_t chunk = laneCount * elementsPerStep(form);
-  uint64_t k = 0;
-  for (; k + chunk <= elements; k += chunk, to += laneCount)
-    storeWords(to, loadSteps<form>(from + k));
-  if (k == elements)
+  for (; elements >= chunk; elements -= chunk, from += chunk, to += laneCount)
+    storeWords(to, loadSteps<form>(from));
+  if (elements == 0)
     return;
   T minusZero{};
   minusZero.bytes[sizeof(T) - 1] = 0x80;
-  uint32_t words[laneCount];
-  storeWords(words, loadSteps<form>(from + k, elements - k, minusZero));
-  uint64_t steps =
-      (elements - k + elementsPerStep(form) - 1) / elementsPerStep(form);
-  std::memcpy(to, words, steps * sizeof(uint32_t));
+  bool whole = elements % elementsPerStep(form) == 0 && from + chunk <= end;
+  storeWords(to, whole ? loadSteps<form>(from)
+                       : loadSteps<form>(from, elements, minusZero));
 }
 
-/// Steps of `columns` (at most 16) neighbouring columns of a row-major matrix,
-/// each step as sixteen words from `to` on, `toStride` words apart.
+/// Steps of up to sixteen neighbouring columns of a row-major matrix that ends
+/// at `end`; of the `columns` wanted, the others may hold anything.
 template <Form form, typename T>
-PEFT_INLINE void packAcross(const T *even, const T *odd, uint64_t columns,
-                            uint32_t padding, uint32_t *to) {
-  storeWords(to, columns < laneCount
-                     ? loadAcross<form>(even, odd, padding, columns)
-                     : loadAcross<form>(even, odd, padding));
+PEFT_INLINE void packAcross(const T *even, const T *odd, const T *end,
+                            uint64_t columns, uint32_t padding, uint32_t *to) {
+  const T *last = odd && form == Form::pairs ? odd : even;
+  if (last + laneCount <= end)
+    storeWords(to, loadAcross<form>(even, odd, padding));
+  else
+    storeWords(to, loadAcrossEnd<form>(even, odd, padding,
+                                       std::min<uint64_t>(columns, laneCount)));
 }
 
 /// A left tile of `rows` columns of a row-major matrix with `stride` elements
-/// to a row: [step][16 rows].
+/// to a row, which ends at `end`: [step][16 rows].
 template <Form form, typename T>
-void packLeftTransposed(const T *from, uint64_t stride, uint64_t elements,
-                        uint64_t rows, uint32_t *to) {
+void packLeftTransposed(const T *from, const T *end, uint64_t stride,
+                        uint64_t elements, uint64_t rows, uint32_t *to) {
   constexpr uint32_t minusZero = 0x8000;
   for (uint64_t k = 0; k < elements;
        k += elementsPerStep(form), to += laneCount) {
     const T *even = from + k * stride;
-    packAcross<form>(even, k + 1 < elements ? even + stride : nullptr, rows,
-                     minusZero, to);
+    packAcross<form>(even, k + 1 < elements ? even + stride : nullptr, end,
+                     rows, minusZero, to);
   }
 }
 
 /// Sixteen panel columns, stored as rows of `stride` elements, of which
-/// `columns` exist: column j of step s goes to to[s * toStride + j].
+/// `columns` exist: column j of step s goes to to[s * toStride + j]. The matrix
+/// ends at `end`.
 template <Form form, typename T>
-void packColumns(const T *from, uint64_t stride, uint64_t columns,
+void packColumns(const T *from, const T *end, uint64_t stride, uint64_t columns,
                  uint64_t elements, uint32_t *to, uint64_t toStride) {
   constexpr uint64_t chunk = laneCount * elementsPerStep(form);
   for (uint64_t k = 0; k < elements; k += chunk, to += laneCount * toStride) {
     Ints rows[laneCount];
     uint64_t left = std::min(chunk, elements - k);
+    // What lies behind the last step is packed but never read.
+    bool whole = left % elementsPerStep(form) == 0;
     for (uint64_t j = 0; j < laneCount; ++j) {
       const T *row = from + j * stride + k;
-      rows[j] = j >= columns   ? broadcastInts(0)
-                : left < chunk ? loadSteps<form>(row, left, T{})
-                               : loadSteps<form>(row);
+      rows[j] = j >= columns                  ? broadcastInts(0)
+                : whole && row + chunk <= end ? loadSteps<form>(row)
+                                              : loadSteps<form>(row, left, T{});
     }
     transpose(rows);
     uint64_t steps = (left + elementsPerStep(form) - 1) / elementsPerStep(form);

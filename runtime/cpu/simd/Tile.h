@@ -12,6 +12,7 @@
 #include "../Lanes.h"
 
 #include <array>
+#include <bit>
 #include <utility>
 
 #if defined(__clang__)
