@@ -1,0 +1,151 @@
+// RUN: peft-opt %s --split-input-file --verify-diagnostics
+
+// nn_c1: the table is there and has the result's features.
+// expected-note @+1 {{declared here}}
+nn.param @table : tensor<16x6xbf16>
+func.func @embed(%ids: tensor<2x4xi32>) {
+  // expected-error @+1 {{'nn.embed' op needs @table as tensor<?x8>, found 'tensor<16x6xbf16>'}}
+  %x = nn.embed %ids, @table : tensor<2x4xi32> -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @missing(%x: tensor<2x4x8xf32>) {
+  // expected-error @+1 {{'nn.linear' op reads @w, which is no nn.param}}
+  %y = nn.linear %x, @w : tensor<2x4x8xf32> -> tensor<2x4x12xf32>
+  return
+}
+
+// -----
+
+// nn_c2: [out, in], and a residual of the result's type.
+// expected-note @+1 {{declared here}}
+nn.param @w : tensor<8x12xbf16>
+func.func @transposed(%x: tensor<?x?x8xf32>) {
+  // expected-error @+1 {{'nn.linear' op needs @w as tensor<12x8>, found 'tensor<8x12xbf16>'}}
+  %y = nn.linear %x, @w : tensor<?x?x8xf32> -> tensor<?x?x12xf32>
+  return
+}
+
+// -----
+
+nn.param @w : tensor<12x8xbf16>
+// expected-note @+1 {{declared here}}
+nn.param @b : tensor<8xbf16>
+func.func @bias(%x: tensor<2x4x8xf32>) {
+  // expected-error @+1 {{'nn.linear' op needs @b as tensor<12>, found 'tensor<8xbf16>'}}
+  %y = nn.linear %x, @w bias @b : tensor<2x4x8xf32> -> tensor<2x4x12xf32>
+  return
+}
+
+// -----
+
+nn.param @w : tensor<8x8xbf16>
+func.func @residual(%x: tensor<2x4x8xbf16>, %r: tensor<2x4x8xf32>) {
+  // expected-error @+1 {{with a residual of 'tensor<2x4x8xf32>' needs a result of that type, has 'tensor<2x4x8xbf16>'}}
+  %y = nn.linear %x, @w residual(%r : tensor<2x4x8xf32>) : tensor<2x4x8xbf16> -> tensor<2x4x8xbf16>
+  return
+}
+
+// -----
+
+nn.param @w : tensor<8x8xbf16>
+func.func @rows(%x: tensor<2x4x8xbf16>) {
+  // expected-error @+1 {{linear needs the same leading dimensions, has 'tensor<2x4x8xbf16>' and 'tensor<2x5x8xbf16>'}}
+  %y = nn.linear %x, @w : tensor<2x4x8xbf16> -> tensor<2x5x8xbf16>
+  return
+}
+
+// -----
+
+// nn_c3: groups divide the features and have the weight's length.
+nn.param @n : tensor<3xbf16>
+func.func @groups(%x: tensor<2x4x8xf32>) {
+  // expected-error @+1 {{rstd has 3 groups, which must divide the 8 features}}
+  %y, %r = nn.rms_norm %x, @n {epsilon = 1.0e-6} : tensor<2x4x8xf32> -> tensor<2x4x8xf32>, tensor<2x4x3xf32>
+  return
+}
+
+// -----
+
+// expected-note @+1 {{declared here}}
+nn.param @n : tensor<8xbf16>
+func.func @group_length(%x: tensor<2x4x8xf32>) {
+  // expected-error @+1 {{'nn.rms_norm' op needs @n as tensor<4>, found 'tensor<8xbf16>'}}
+  %y, %r = nn.rms_norm %x, @n {epsilon = 1.0e-6} : tensor<2x4x8xf32> -> tensor<2x4x8xf32>, tensor<2x4x2xf32>
+  return
+}
+
+// -----
+
+// nn_c4: heads fill the features, the table rotates at most one head.
+func.func @rope_heads(%x: tensor<2x4x8xf32>, %t: tensor<2x4x4xf32>) {
+  // expected-error @+1 {{headDim 3 must divide the 8 features}}
+  %y = nn.rope %x, %t {headDim = 3} : tensor<2x4x8xf32>, tensor<2x4x4xf32> -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @rope_table(%x: tensor<2x4x8xf32>, %t: tensor<2x4x6xf32>) {
+  // expected-error @+1 {{table has 6 features, needs an even number of at most headDim = 4}}
+  %y = nn.rope %x, %t {headDim = 4} : tensor<2x4x8xf32>, tensor<2x4x6xf32> -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+// nn_c5: attention's shapes follow from its heads.
+func.func @attention_heads(%q: tensor<2x4x8xf32>, %k: tensor<2x4x4xf32>) {
+  // expected-error @+1 {{3 key/value heads must divide 4 heads}}
+  %o, %l = nn.attention %q, %k, %k {heads = 4, kvHeads = 3, headDim = 2, scale = 1.0} : tensor<2x4x8xf32>, tensor<2x4x4xf32> -> tensor<2x4x8xf32>, tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_features(%q: tensor<2x4x8xf32>, %k: tensor<2x4x4xf32>) {
+  // expected-error @+1 {{needs query and result features 16, key and value features 8; found 8, 8 and 4}}
+  %o, %l = nn.attention %q, %k, %k {heads = 4, kvHeads = 2, headDim = 4, scale = 1.0} : tensor<2x4x8xf32>, tensor<2x4x4xf32> -> tensor<2x4x8xf32>, tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_lse(%q: tensor<2x4x8xf32>, %k: tensor<2x4x4xf32>) {
+  // expected-error @+1 {{lse needs the shape [heads, tokens] with 4 heads}}
+  %o, %l = nn.attention %q, %k, %k {heads = 4, kvHeads = 2, headDim = 2, scale = 1.0} : tensor<2x4x8xf32>, tensor<2x4x4xf32> -> tensor<2x4x8xf32>, tensor<2x8xf32>
+  return
+}
+
+// -----
+
+// nn_c6: a chunk yields its results.
+func.func @chunk_rows(%i: tensor<8xi32>, %c: tensor<1xi32>) {
+  // expected-error @+1 {{needs rows > 0 and start >= 0, has rows 0 and start 0}}
+  nn.chunk %i, %c attributes {start = 0, rows = 0} : tensor<8xi32>, tensor<1xi32> {
+    nn.yield
+  }
+  return
+}
+
+// -----
+
+func.func @chunk_yield(%i: tensor<8xi32>, %c: tensor<1xi32>, %x: tensor<2x8xf32>) {
+  // expected-error @+1 {{results must have the types its body yields}}
+  %r = nn.chunk %i, %c inits(%x : tensor<2x8xf32>) attributes {start = 0, rows = 4} : tensor<8xi32>, tensor<1xi32> -> tensor<2x8xf32> {
+    // expected-note @+1 {{yielded here}}
+    nn.yield
+  }
+  return
+}
+
+// -----
+
+// nn_c7: rows are scattered inside a chunk only.
+func.func @scatter(%a: tensor<2x8xf32>, %b: tensor<4x8xf32>) {
+  // expected-error @+1 {{needs to be directly inside an nn.chunk}}
+  %r = nn.scatter_rows %a into %b : tensor<2x8xf32>, tensor<4x8xf32>
+  return
+}
