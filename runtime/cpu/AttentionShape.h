@@ -25,9 +25,8 @@ struct AttentionShape {
   const int32_t *segments;
 
   uint64_t group() const { return heads / kvHeads; }
-  /// headDim rounded up to whole lanes, and to whole bf16 pairs.
+  /// headDim rounded up to whole lanes.
   uint64_t paddedDim() const { return (headDim + 15) / 16 * 16; }
-  uint64_t pairedDim() const { return (headDim + 1) / 2 * 2; }
   uint64_t paddedSeq() const { return blocks * blockSize; }
   uint64_t blockEnd(uint64_t block) const {
     uint64_t end = (block + 1) * blockSize;

@@ -1,7 +1,7 @@
 //===- Parallel.h - ranges of rows and elements on the pool -----*- C++ -*-===//
 //
-// A range below `grain` runs on the caller: waking a thread costs more. Bodies
-// give the same bits for any split, so the split may follow the thread count.
+// Bodies give the same bits for any split, so the split may follow the threads.
+// Everything goes through the pool, whose threads flush denormals.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_CPU_PATHS_PARALLEL_H
@@ -12,18 +12,10 @@
 
 namespace peft::cpu::PEFT_PATH {
 
-/// body(begin, end) over [0, count), in pieces of at most `grain` when several
-/// threads share it.
+/// body(begin, end) over [0, count) in pieces of at most `grain`.
 template <typename Body>
 void parallel(const Call &call, uint64_t count, uint64_t grain,
               const Body &body) {
-  if (grain == 0)
-    grain = 1;
-  if (count <= grain || call.pool->size() == 1) {
-    if (count)
-      body(uint64_t(0), count);
-    return;
-  }
   call.pool->forRanges(
       count, grain,
       [&](unsigned, uint64_t begin, uint64_t end) { body(begin, end); });

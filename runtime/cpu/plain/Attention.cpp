@@ -86,7 +86,7 @@ void scoreBlock(const AttentionShape &shape, uint64_t row, uint64_t queryBlock,
                 Tile scores) {
   clear(scores, blockSize * blockSize);
   multiply(
-      scores, blockSize, blockSize, shape.pairedDim(),
+      scores, blockSize, blockSize, shape.headDim,
       [&](uint64_t i, uint64_t d) { return k(keyBlock * blockSize + i, d); },
       [&](uint64_t d, uint64_t j) { return q(queryBlock * blockSize + j, d); });
   if (visibility(shape, row, queryBlock, keyBlock) == Visibility::some)
@@ -260,7 +260,7 @@ void backwardHead(const Call &call, const AttentionShape &shape, uint64_t row,
       scoreBlock(shape, row, queryBlock, keyBlock, q, k, tiles.p);
       clear(tiles.ds, blockSize * blockSize);
       multiply(
-          tiles.ds, blockSize, blockSize, shape.pairedDim(),
+          tiles.ds, blockSize, blockSize, shape.headDim,
           [&](uint64_t i, uint64_t d) { return v(key + i, d); },
           [&](uint64_t d, uint64_t j) { return dO(query + j, d); });
       gradientBlock<C>(shape, tiles.lse2 + query, tiles.delta + query, tiles.p,

@@ -44,25 +44,51 @@ constexpr uint64_t stepsOf(Form form, uint64_t elements) {
   return (elements + elementsPerStep(form) - 1) / elementsPerStep(form);
 }
 
+/// Sixteen steps of features of one position, from feature `d` on.
+template <Form form, typename C>
+PEFT_INLINE Ints featuresAlong(const Block<C> &block, uint64_t position,
+                               uint64_t d, C padding) {
+  const uint64_t left = block.headDim - d;
+  return left < laneCount * elementsPerStep(form)
+             ? loadSteps<form>(block.row(position) + d, left, padding)
+             : loadSteps<form>(block.row(position) + d);
+}
+
 /// [64 positions][stride]: features along the steps, for the left.
 template <Form form, typename C>
 void packRows(const Block<C> &block, uint32_t *to, uint64_t stride) {
-  for (uint64_t i = 0; i < blockSize; ++i, to += stride)
-    if (i < block.count)
-      packRow<form>(block.row(i), block.headDim, to);
-    else
-      std::memset(to, 0, stride * sizeof(uint32_t));
+  C minusZero{};
+  minusZero.bytes[sizeof(C) - 1] = 0x80;
+  std::memset(to, 0, blockSize * stride * sizeof(uint32_t));
+  for (uint64_t i = 0; i < block.count; ++i, to += stride)
+    for (uint64_t s = 0; s < stride; s += laneCount) {
+      const uint64_t d = s * elementsPerStep(form);
+      if (d >= block.headDim)
+        break;
+      const Ints words = featuresAlong<form>(block, i, d, minusZero);
+      uint32_t buffer[laneCount];
+      storeWords(stride - s < laneCount ? buffer : to + s, words);
+      if (stride - s < laneCount)
+        std::memcpy(to + s, buffer, (stride - s) * sizeof(uint32_t));
+    }
 }
 
 /// [steps of features][64 positions], for the right.
 template <Form form, typename C>
 void packPositionsAcross(const Block<C> &block, uint32_t *to) {
-  for (uint64_t j = 0; j < blockSize; j += laneCount) {
-    const uint64_t left = block.count > j ? block.count - j : 0;
-    packColumns<form>(block.row(left ? j : 0), block.stride,
-                      std::min<uint64_t>(left, laneCount), block.headDim,
-                      to + j, blockSize);
-  }
+  const uint64_t steps = stepsOf(form, block.headDim);
+  for (uint64_t s = 0; s < steps; s += laneCount)
+    for (uint64_t j = 0; j < blockSize; j += laneCount) {
+      Ints words[laneCount];
+      for (uint64_t i = 0; i < laneCount; ++i)
+        words[i] = j + i < block.count
+                       ? featuresAlong<form>(block, j + i,
+                                             s * elementsPerStep(form), C{})
+                       : broadcastInts(0);
+      transpose(words);
+      for (uint64_t i = 0; i < laneCount && s + i < steps; ++i)
+        storeWords(to + (s + i) * blockSize + j, words[i]);
+    }
 }
 
 /// Step `step` of positions, sixteen features from `d` on.
@@ -74,8 +100,13 @@ PEFT_INLINE Ints featuresAcross(const Block<C> &block, uint64_t step,
     return broadcastInts(0);
   const C *odd = even + 1 < block.count ? block.row(even + 1) + d : nullptr;
   const uint64_t left = block.headDim - d;
-  return left < laneCount ? loadAcross<form>(block.row(even) + d, odd, 0, left)
-                          : loadAcross<form>(block.row(even) + d, odd, 0);
+  if (left >= laneCount)
+    return loadAcross<form>(block.row(even) + d, odd, 0);
+  C rows[2][laneCount] = {};
+  std::memcpy(rows[0], block.row(even) + d, left * sizeof(C));
+  if (odd)
+    std::memcpy(rows[1], odd, left * sizeof(C));
+  return loadAcross<form>(rows[0], odd ? rows[1] : nullptr, 0);
 }
 
 /// [steps of positions][paddedDim], for the right.

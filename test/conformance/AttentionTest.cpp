@@ -1,0 +1,179 @@
+//===- AttentionTest.cpp - attention against sums in double ---------------===//
+#include "Suite.h"
+
+#include <cmath>
+
+namespace peft::conformance {
+namespace {
+
+struct Shape {
+  uint64_t batch, seq, heads, kvHeads, dim, window;
+  bool segments;
+
+  uint64_t rows() const { return batch * seq; }
+  uint64_t width() const { return heads * dim; }
+  uint64_t keyWidth() const { return kvHeads * dim; }
+};
+
+const Shape shapes[] = {
+    {2, 70, 4, 2, 16, 0, false},  {1, 200, 2, 1, 40, 0, true},
+    {2, 130, 3, 3, 7, 20, false}, {1, 257, 1, 1, 64, 100, true},
+    {1, 1, 2, 1, 1, 0, false},    {3, 64, 2, 2, 96, 1, false},
+    {1, 66, 1, 1, 130, 0, true},
+};
+
+constexpr double scale = 0.3;
+
+/// Segments of odd lengths, one of them longer than a block; some come back.
+double segmentOf(uint64_t position) {
+  return position < 11 ? 0 : position < 90 ? 5 : position < 150 ? -1 : 5;
+}
+
+Case &attributes(Case &launch, const Shape &shape) {
+  if (shape.segments)
+    launch.input("segments", DType::i32, 1, shape.rows(),
+                 [&](uint64_t i) { return segmentOf(i % shape.seq); });
+  return launch.attribute("seq", int64_t(shape.seq))
+      .attribute("heads", int64_t(shape.heads))
+      .attribute("kv_heads", int64_t(shape.kvHeads))
+      .attribute("head_dim", int64_t(shape.dim))
+      .attribute("window", int64_t(shape.window))
+      .attribute("scale", scale);
+}
+
+/// Everything in double, one query at a time.
+struct Reference {
+  const Shape &shape;
+  std::vector<double> q, k, v, grad;
+  std::vector<double> o, lse, dq, dk, dv;
+
+  Reference(const Shape &shape, const Case &launch)
+      : shape(shape), q(launch.before("q")), k(launch.before("k")),
+        v(launch.before("v")), o(q.size()), lse(shape.heads * shape.rows()),
+        dq(q.size()), dk(k.size()), dv(k.size()) {}
+
+  bool sees(uint64_t query, uint64_t key) const {
+    return key <= query && (!shape.window || query - key < shape.window) &&
+           (!shape.segments || segmentOf(query) == segmentOf(key));
+  }
+
+  void compute() {
+    for (uint64_t row = 0; row < shape.batch; ++row)
+      for (uint64_t head = 0; head < shape.heads; ++head)
+        for (uint64_t i = 0; i < shape.seq; ++i)
+          query(row, head, i);
+  }
+
+  void query(uint64_t row, uint64_t head, uint64_t i) {
+    const uint64_t group = shape.heads / shape.kvHeads, dim = shape.dim;
+    const uint64_t at = (row * shape.seq + i) * shape.width() + head * dim;
+    auto key = [&](uint64_t j) {
+      return (row * shape.seq + j) * shape.keyWidth() + head / group * dim;
+    };
+    std::vector<double> p(i + 1, 0);
+    double largest = -1e300, total = 0;
+    for (uint64_t j = 0; j <= i; ++j) {
+      for (uint64_t d = 0; d < dim; ++d)
+        p[j] += scale * q[at + d] * k[key(j) + d];
+      largest = sees(i, j) ? std::max(largest, p[j]) : largest;
+    }
+    for (uint64_t j = 0; j <= i; ++j) {
+      p[j] = sees(i, j) ? std::exp(p[j] - largest) : 0;
+      total += p[j];
+    }
+    lse[head * shape.rows() + row * shape.seq + i] = largest + std::log(total);
+    double delta = 0;
+    for (uint64_t d = 0; d < dim; ++d) {
+      for (uint64_t j = 0; j <= i; ++j)
+        o[at + d] += p[j] / total * v[key(j) + d];
+      delta += grad.empty() ? 0 : o[at + d] * grad[at + d];
+    }
+    for (uint64_t j = 0; j <= i && !grad.empty(); ++j) {
+      double dp = 0;
+      for (uint64_t d = 0; d < dim; ++d)
+        dp += grad[at + d] * v[key(j) + d];
+      const double ds = p[j] / total * (dp - delta) * scale;
+      for (uint64_t d = 0; d < dim; ++d) {
+        dq[at + d] += ds * k[key(j) + d];
+        dk[key(j) + d] += ds * q[at + d];
+        dv[key(j) + d] += p[j] / total * grad[at + d];
+      }
+    }
+  }
+};
+
+double larger(uint64_t seed, uint64_t i) { return 3 * uniform(seed, i); }
+
+} // namespace
+
+TEST_F(Conformance, attention_fwd) {
+  for (DType type : {DType::f32, DType::bf16})
+    for (const Shape &shape : shapes) {
+      Case launch("attention_fwd");
+      launch
+          .input("q", type, shape.rows(), shape.width(),
+                 [](uint64_t i) { return larger(1, i); })
+          .input("k", type, shape.rows(), shape.keyWidth(),
+                 [](uint64_t i) { return larger(2, i); })
+          .input("v", type, shape.rows(), shape.keyWidth())
+          .output("o", type, shape.rows(), shape.width())
+          .output("lse", DType::f32, shape.heads, shape.rows());
+      attributes(launch, shape).expectSameBits();
+      Reference reference(shape, launch);
+      reference.compute();
+      launch.expectNear("o", reference.o, type == DType::f32 ? 2e-6 : 8e-3);
+      launch.expectNear("lse", reference.lse, 1e-6);
+    }
+}
+
+TEST_F(Conformance, attention_bwd) {
+  for (DType type : {DType::f32, DType::bf16})
+    for (const Shape &shape : shapes) {
+      Case launch("attention_bwd");
+      launch
+          .input("q", type, shape.rows(), shape.width(),
+                 [](uint64_t i) { return larger(1, i); })
+          .input("k", type, shape.rows(), shape.keyWidth(),
+                 [](uint64_t i) { return larger(2, i); })
+          .input("v", type, shape.rows(), shape.keyWidth())
+          .input("d_o", type, shape.rows(), shape.width());
+      Reference reference(shape, launch);
+      reference.grad = launch.before("d_o");
+      reference.compute();
+      launch
+          .input("o", type, shape.rows(), shape.width(),
+                 [&](uint64_t i) { return reference.o[i]; })
+          .input("lse", DType::f32, shape.heads, shape.rows(),
+                 [&](uint64_t i) { return reference.lse[i]; })
+          .output("dq", type, shape.rows(), shape.width())
+          .output("dk", type, shape.rows(), shape.keyWidth())
+          .output("dv", type, shape.rows(), shape.keyWidth());
+      attributes(launch, shape).expectSameBits();
+      const double tolerance = type == DType::f32 ? 4e-6 : 1.5e-2;
+      // A head of one key has gradients of zero, and rounding errors instead.
+      if (shape.seq > 1 && shape.window != 1) {
+        launch.expectNear("dq", reference.dq, tolerance);
+        launch.expectNear("dk", reference.dk, tolerance);
+      }
+      launch.expectNear("dv", reference.dv, tolerance);
+    }
+}
+
+/// A NaN among the keys must reach every query that sees it, and no other.
+TEST_F(Conformance, attention_fwd_NaN) {
+  Case launch("attention_fwd");
+  launch.input("q", DType::bf16, 100, 8)
+      .input("k", DType::bf16, 100, 8)
+      .input("v", DType::bf16, 100, 8)
+      .output("o", DType::bf16, 100, 8)
+      .output("lse", DType::f32, 1, 100)
+      .attribute("seq", int64_t(100))
+      .attribute("head_dim", int64_t(8));
+  launch.poke("k", 70 * 8 + 3, std::nan(""));
+  launch.expectSameBits();
+  const std::vector<double> lse = launch.after("lse");
+  for (uint64_t i = 0; i < 100; ++i)
+    EXPECT_EQ(std::isnan(lse[i]), i >= 70) << i;
+}
+
+} // namespace peft::conformance
