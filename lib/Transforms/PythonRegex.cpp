@@ -86,13 +86,3 @@ PythonRegex::matchGroup(std::string_view text, const char *group) const {
   PCRE2_SIZE *offsets = pcre2_get_ovector_pointer(code->data) + 2 * number;
   return std::string(text.substr(offsets[0], offsets[1] - offsets[0]));
 }
-
-std::string peftc::escapeRegex(std::string_view text) {
-  std::string escaped;
-  for (char c : text) {
-    if (std::string_view(".^$*+?{}[]\\|()/-").find(c) != std::string_view::npos)
-      escaped += '\\';
-    escaped += c;
-  }
-  return escaped;
-}

@@ -33,9 +33,6 @@ private:
   std::shared_ptr<Code> code;
 };
 
-/// `text` with everything that is special in an expression escaped.
-std::string escapeRegex(std::string_view text);
-
 } // namespace peftc
 
 #endif // PEFTC_LIB_TRANSFORMS_PYTHONREGEX_H
