@@ -16,11 +16,11 @@ def last_number(pattern, text):
 
 
 def count_gtest(text):
-    return (
-        last_number(r"^\[  PASSED  \] (\d+) test", text),
-        last_number(r"^\[  FAILED  \] (\d+) test", text),
-        last_number(r"^\[  SKIPPED \] (\d+) test", text),
-    )
+    # --gtest_brief leaves out the number of failures.
+    ran = last_number(r"^\[==========\] (\d+) tests? from .* ran", text)
+    passed = last_number(r"^\[  PASSED  \] (\d+) test", text)
+    skipped = last_number(r"^\[  SKIPPED \] (\d+) test", text)
+    return passed, ran - passed - skipped, skipped
 
 
 def count_lit(text):
