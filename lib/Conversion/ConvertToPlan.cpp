@@ -211,9 +211,11 @@ void PlanConverter::addPorts() {
                          .Case("scalar", "scalar")
                          .Cases({"sum", "output"}, "output")
                          .Default("");
-    if (!kind.empty())
-      addPort(state.getLoc(), kind, state.getSymName(),
-              symbols.lookup(state.getSymName()));
+    if (kind.empty())
+      continue;
+    auto port = state->getAttrOfType<StringAttr>("nn.port");
+    addPort(state.getLoc(), kind, port ? port : state.getSymNameAttr(),
+            symbols.lookup(state.getSymName()));
   }
 }
 

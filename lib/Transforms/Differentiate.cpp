@@ -205,7 +205,7 @@ void StepBuilder::buildLogits() {
                             model.compute()),
       body.result, function.getArgument(3));
   Tape head = copyForward(builder, model.head, chosen, false, batch);
-  nn::StoreOp::create(builder, loc, head.result, "logits");
+  nn::StoreOp::create(builder, loc, head.result, "logits_output");
   func::ReturnOp::create(builder, loc);
 }
 

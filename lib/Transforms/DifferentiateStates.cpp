@@ -43,14 +43,17 @@ void peftc::buildStates(OpBuilder &builder, const GradientSums &sums,
   auto add = [&](Location loc, StringRef name, RankedTensorType type,
                  StringRef role, FlatSymbolRefAttr of = {},
                  IntegerAttr use = {}) {
-    nn::StateOp::create(builder, loc, builder.getStringAttr(name),
-                        TypeAttr::get(type), builder.getStringAttr(role), of,
-                        use);
+    return nn::StateOp::create(builder, loc, builder.getStringAttr(name),
+                               TypeAttr::get(type), builder.getStringAttr(role),
+                               of, use);
   };
   for (const FixedState &state : fixed)
     add(loc, state.name, RankedTensorType::get({state.extent}, state.element),
         state.role);
-  add(loc, "logits", RankedTensorType::get({batch, vocab}, f32), "output");
+  // The entry point is called @logits, and so is the port.
+  add(loc, "logits_output", RankedTensorType::get({batch, vocab}, f32),
+      "output")
+      ->setAttr("nn.port", builder.getStringAttr("logits"));
   for (nn::ParamOp parameter : sums.parameters()) {
     auto of = FlatSymbolRefAttr::get(parameter.getSymNameAttr());
     auto type = parameter.getTensorType().clone(f32);

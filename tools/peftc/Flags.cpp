@@ -1,0 +1,215 @@
+//===- Flags.cpp - peftc's command line -----------------------------------===//
+#include "Flags.h"
+
+#include "peftc/Version.h"
+
+#include <CLI/CLI.hpp>
+
+using namespace peft;
+
+namespace {
+
+constexpr const char *examples = R"(Examples:
+  peftc import SmolLM2-135M-Instruct -o model.mlir
+  peftc compile model.mlir --lora-rank 16 --batch 4 --seq 256 -o step.plan
+  peftc explain step.plan --peak
+  peftc estimate config.json --lora-rank 16 --batch 1 --seq 2048
+
+Exit codes: 0, 64 usage, 65 bad input, 70 a bug of ours, 74 I/O.)";
+
+constexpr const char *importExamples = R"(Examples:
+  peftc import SmolLM2-135M-Instruct -o model.mlir
+  peftc import Qwen/Qwen3-0.6B            # from the local hub cache
+  peftc import config.json | less         # no weights needed)";
+
+constexpr const char *compileExamples = R"(Examples:
+  peftc compile model.mlir --lora-rank 16 -o step.plan
+  peftc compile SmolLM2-135M-Instruct --batch 4 --seq 256 \
+    --lora-targets q_proj,v_proj --lora-alpha 32 --lora-dropout 0.05
+  peftc compile DIR --lora-targets 're:.*\.mlp\..*' --rslora
+  peftc compile DIR --lora-targets '*.layers.0.*_proj'
+  peftc compile DIR --adapter adapter_config.json --compute f32
+  peftc compile DIR --train all)";
+
+constexpr const char *estimateExamples = R"(Examples:
+  peftc estimate config.json --lora-rank 16 --seq 4096
+  peftc estimate DIR --train all --json)";
+
+constexpr const char *explainExamples = R"(Examples:
+  peftc explain step.plan                 # bytes by class
+  peftc explain step.plan --peak          # what is live at the worst moment
+  peftc explain step.plan --why model.layers.0.mlp.up_proj
+  peftc explain step.plan --dtypes
+  peftc explain step.plan --text > step.plan.mlir)";
+
+constexpr const char *assembleExamples = R"(Examples:
+  peftc explain step.plan --text > step.plan.mlir
+  peftc assemble step.plan.mlir -o again.plan   # the same bytes)";
+
+void addAdapterFlags(CLI::App &app, CompileOptions &options) {
+  AdapterFlags &lora = options.adapter;
+  const char *group = "ADAPTER";
+  auto add = [&](const char *name, auto &value, const char *help) {
+    return app.add_option(name, value, help)->group(group);
+  };
+  CLI::Option *file = add("--adapter", options.adapterFile,
+                          "a PEFT adapter_config.json, instead of the flags "
+                          "below")
+                          ->type_name("FILE");
+  std::vector<CLI::Option *> flags = {
+      add("--lora-rank", lora.rank, "rank of A and B")
+          ->check(CLI::Range(int64_t(1), int64_t(65536)))
+          ->capture_default_str(),
+      add("--lora-alpha", lora.alpha, "scale is alpha/rank (twice the rank)"),
+      add("--lora-dropout", lora.dropout, "on the adapter's input")
+          ->check(CLI::Range(0.0, 0.999))
+          ->capture_default_str(),
+      add("--lora-targets", lora.targets,
+          "names, a glob, or re:EXPRESSION over the module path")
+          ->capture_default_str(),
+      add("--lora-exclude", lora.exclude, "as --lora-targets"),
+      add("--lora-layers", lora.layers, "layers with adapters: 0-15, or 0,2,4"),
+      app.add_flag("--rslora", lora.rsLora, "scale is alpha/sqrt(rank)")
+          ->group(group),
+      add("--lora-bias", lora.bias, "biases that train: none, all, lora_only")
+          ->check(CLI::IsMember({"none", "all", "lora_only"}))
+          ->capture_default_str(),
+      add("--lora-init", lora.init, "how A starts: kaiming, gaussian")
+          ->check(CLI::IsMember({"kaiming", "gaussian"}))
+          ->capture_default_str()};
+  for (CLI::Option *flag : flags)
+    file->excludes(flag);
+}
+
+void addCompileFlags(CLI::App &app, CompileOptions &options) {
+  app.add_option("MODEL", options.model,
+                 "model directory, config.json, model.mlir, or org/name in "
+                 "the local hub cache")
+      ->required();
+  if (!options.estimateOnly)
+    app.add_option("-o,--output", options.output,
+                   "the plan (input's name with .plan)");
+  addAdapterFlags(app, options);
+  app.add_option_function<std::string>(
+         "--train",
+         [&options](const std::string &what) {
+           options.trainAll = what == "all";
+         },
+         "lora: adapters; all: every parameter (lora)")
+      ->check(CLI::IsMember({"lora", "all"}));
+  app.add_option("--base", options.base,
+                 "storage of frozen weights: stored, f32, bf16, f16")
+      ->check(CLI::IsMember({"stored", "f32", "bf16", "f16"}))
+      ->capture_default_str();
+  app.add_option("--compute", options.compute, "compute type: bf16, f32")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->capture_default_str();
+  app.add_option("--batch", options.batch, "rows of one micro-batch")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 20))
+      ->capture_default_str();
+  app.add_option("--seq", options.seq, "tokens of a row")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 24))
+      ->capture_default_str();
+  app.add_option("--recompute", "activations to recompute: none")
+      ->check(CLI::IsMember({"none"}));
+  app.add_option("--optimizer", "adamw")->check(CLI::IsMember({"adamw"}));
+  app.add_option("--max-threads", options.maxThreads,
+                 "most threads that peft-run may use with the plan")
+      ->check(CLI::Range(int64_t(1), int64_t(1024)))
+      ->capture_default_str();
+  app.add_flag("--timing", options.timing,
+               "time of each pass, on standard error");
+  app.add_flag("--quiet", options.quiet, "print errors only");
+  app.add_flag("--json", options.json, "print one JSON object");
+}
+
+void addExplainFlags(CLI::App &app, ExplainOptions &options) {
+  app.add_option("PLAN", options.plan, "what peftc compile wrote")->required();
+  app.add_flag("--peak", options.peak,
+               "what is live when most bytes are, by module");
+  app.add_option("--why", options.why,
+                 "a buffer or module: its bytes, lifetime and users")
+      ->type_name("NAME");
+  app.add_flag("--dtypes", options.dtypes, "bytes by class and element type");
+  app.add_flag("--text", options.text, "the whole plan in the plan dialect");
+  app.add_flag("--json", options.json, "print one JSON object");
+}
+
+/// The subcommands and where their flags go.
+struct Parser {
+  CLI::App app{"Compiles the training step of a language model into a plan.",
+               "peftc"};
+  ImportOptions import;
+  CompileOptions compile, estimate;
+  ExplainOptions explain;
+  AssembleOptions assemble;
+
+  CLI::App *add(const char *name, const char *what, const char *footer) {
+    CLI::App *command = app.add_subcommand(name, what);
+    command->footer(footer);
+    command->set_version_flag("--version", versionText());
+    command->get_formatter()->column_width(34);
+    return command;
+  }
+  static std::string versionText() {
+    return std::string("peftc ") + peftc::compilerVersion;
+  }
+  Parser() {
+    app.set_version_flag("--version", versionText());
+    app.footer(examples);
+    app.require_subcommand(1);
+    CLI::App *command =
+        add("import", "a Hugging Face model as MLIR", importExamples);
+    command
+        ->add_option("MODEL", import.model,
+                     "directory, config.json, or "
+                     "org/name")
+        ->required();
+    command->add_option("-o,--output", import.output, "file (standard output)");
+    command->add_flag("--quiet", import.quiet, "print errors only");
+    addCompileFlags(*add("compile", "a model as a plan", compileExamples),
+                    compile);
+    estimate.estimateOnly = true;
+    addCompileFlags(*add("estimate", "memory and work of a step, no file",
+                         estimateExamples),
+                    estimate);
+    addExplainFlags(
+        *add("explain", "where the bytes of a plan go", explainExamples),
+        explain);
+    command = add("assemble", "a plan from its text form", assembleExamples);
+    command->add_option("TEXT", assemble.text, "what explain --text printed")
+        ->required();
+    command->add_option("-o,--output", assemble.output, "the plan")->required();
+    command->add_flag("--quiet", assemble.quiet, "print errors only");
+  }
+
+  CommandLine result() const {
+    if (app.got_subcommand("import"))
+      return import;
+    if (app.got_subcommand("compile"))
+      return compile;
+    if (app.got_subcommand("estimate"))
+      return estimate;
+    if (app.got_subcommand("explain"))
+      return explain;
+    return assemble;
+  }
+};
+
+} // namespace
+
+Expected<CommandLine> parseCommandLine(int argc, char **argv) {
+  PEFT_TRY(refuseLater(argc, argv));
+  Parser parser;
+  try {
+    parser.app.parse(argc, argv);
+  } catch (const CLI::CallForHelp &) {
+    return CommandLine(parser.app.help());
+  } catch (const CLI::CallForVersion &version) {
+    return CommandLine(std::string(version.what()) + "\n");
+  } catch (const CLI::ParseError &error) {
+    return usageError(std::string(error.what()) +
+                      "; peftc --help shows the commands");
+  }
+  return parser.result();
+}

@@ -1,0 +1,74 @@
+//===- ModelInput.cpp - the model a command was given ---------------------===//
+#include "ModelInput.h"
+
+#include "Commands.h"
+
+#include "peftc/Import.h"
+#include "peftc/RegisterAll.h"
+
+#include "peft/File.h"
+
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/DialectRegistry.h"
+#include "mlir/Parser/Parser.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace mlir;
+using namespace peft;
+
+std::unique_ptr<MLIRContext> createContext() {
+  DialectRegistry registry;
+  peftc::registerAllDialects(registry);
+  auto context =
+      std::make_unique<MLIRContext>(registry, MLIRContext::Threading::DISABLED);
+  context->loadAllAvailableDialects();
+  return context;
+}
+
+Expected<OwningOpRef<ModuleOp>> parseModule(MLIRContext &context,
+                                            const std::string &path) {
+  PEFT_ASSIGN(std::string text, readFile(path));
+  std::string error;
+  ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
+    if (!error.empty() || diagnostic.getSeverity() != DiagnosticSeverity::Error)
+      return success();
+    error = path;
+    if (auto place = dyn_cast<FileLineColLoc>(diagnostic.getLocation()))
+      error += ":" + std::to_string(place.getLine()) + ":" +
+               std::to_string(place.getColumn());
+    error += ": " + diagnostic.str();
+    return success();
+  });
+  auto module = parseSourceString<ModuleOp>(text, ParserConfig(&context), path);
+  if (!module)
+    return badInput(error.empty() ? path + ": is not MLIR" : error);
+  return module;
+}
+
+Expected<OwningOpRef<ModuleOp>> readModel(MLIRContext &context,
+                                          const std::string &model) {
+  if (!StringRef(model).ends_with(".mlir"))
+    return peftc::importModel(context, model);
+  PEFT_ASSIGN(auto module, parseModule(context, model));
+  if (!(*module)->hasAttr("nn.model"))
+    return badInput(model + ": has no attribute nn.model; it is not what "
+                            "peftc import writes");
+  return module;
+}
+
+Status run(const ImportOptions &options) {
+  auto context = createContext();
+  PEFT_ASSIGN(auto module, peftc::importModel(*context, options.model));
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  // Locations carry the Hugging Face names.
+  module->print(stream, OpPrintingFlags().enableDebugInfo());
+  if (options.output.empty()) {
+    llvm::outs() << text << "\n";
+    return {};
+  }
+  PEFT_TRY(writeFileAtomically(options.output, text + "\n"));
+  if (!options.quiet)
+    llvm::outs() << "wrote " << options.output << "\n";
+  return {};
+}

@@ -1,0 +1,25 @@
+//===- ModelInput.h - the model a command was given -------------*- C++ -*-===//
+#ifndef PEFTC_TOOLS_MODELINPUT_H
+#define PEFTC_TOOLS_MODELINPUT_H
+
+#include "peft/Status.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+
+#include <string>
+
+/// A context with every dialect, and without threads: a compile is too short
+/// for them to pay.
+std::unique_ptr<mlir::MLIRContext> createContext();
+
+/// Reads the text form of a module. Errors say file, line and column.
+peft::Expected<mlir::OwningOpRef<mlir::ModuleOp>>
+parseModule(mlir::MLIRContext &context, const std::string &path);
+
+/// The module of `model`: the text of an imported one (`X.mlir`), or an import
+/// of a directory, a config.json or `org/name`.
+peft::Expected<mlir::OwningOpRef<mlir::ModuleOp>>
+readModel(mlir::MLIRContext &context, const std::string &model);
+
+#endif // PEFTC_TOOLS_MODELINPUT_H

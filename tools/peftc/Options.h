@@ -1,0 +1,52 @@
+//===- Options.h - what peftc was asked for ---------------------*- C++ -*-===//
+//
+// One struct per subcommand; Flags.cpp fills them, Commands.h runs them.
+//
+//===----------------------------------------------------------------------===//
+#ifndef PEFTC_TOOLS_OPTIONS_H
+#define PEFTC_TOOLS_OPTIONS_H
+
+#include "AdapterFlags.h"
+
+#include <cstdint>
+#include <string>
+
+struct ImportOptions {
+  std::string model;
+  std::string output; ///< empty: standard output
+  bool quiet = false;
+};
+
+struct CompileOptions {
+  std::string model;
+  std::string output; ///< empty: the model's name with .plan
+  std::string adapterFile;
+  AdapterFlags adapter;
+  bool trainAll = false;
+  std::string base = "stored";
+  std::string compute = "bf16";
+  int64_t batch = 1;
+  int64_t seq = 2048;
+  int64_t maxThreads = 8;
+  bool timing = false; ///< print the time of each pass
+  bool quiet = false;
+  bool json = false;
+  bool estimateOnly = false; ///< no file is written
+};
+
+struct ExplainOptions {
+  std::string plan;
+  std::string why; ///< buffer or module name
+  bool peak = false;
+  bool dtypes = false;
+  bool text = false;
+  bool json = false;
+};
+
+struct AssembleOptions {
+  std::string text;
+  std::string output;
+  bool quiet = false;
+};
+
+#endif // PEFTC_TOOLS_OPTIONS_H

@@ -1,0 +1,100 @@
+//===- Summary.cpp - what a compile reports -------------------------------===//
+#include "Summary.h"
+
+#include "Units.h"
+
+#include "peftc/Analysis/StepCost.h"
+
+#include "peft/MemoryReport.h"
+
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace peft;
+
+/// Arena bytes divided by the least that any placement could need.
+static double ratioToBound(const MemoryTotals &totals) {
+  uint64_t most = 0;
+  for (const EntryMemory &entry : totals.entries)
+    most = std::max(most, entry.lowerBound);
+  uint64_t bound = totals.persistentBytes + most;
+  return bound ? double(totals.arenaBytes) / double(bound) : 1;
+}
+
+/// Bytes by class at the entry whose local buffers need most.
+static ClassBytes bytesByClass(const MemoryTotals &totals) {
+  ClassBytes bytes = totals.persistent;
+  const EntryMemory *largest = nullptr;
+  for (const EntryMemory &entry : totals.entries)
+    if (!largest || entry.lowerBound > largest->lowerBound)
+      largest = &entry;
+  if (largest)
+    for (size_t kind = 0; kind < bytes.size(); ++kind)
+      bytes[kind] += largest->atPeak[kind];
+  return bytes;
+}
+
+std::string CompileSummary::text(const Plan &plan) const {
+  std::string result;
+  llvm::raw_string_ostream out(result);
+  for (const std::string &remark : remarks)
+    out << "note: " << remark << "\n";
+  for (const std::string &line : adapters.lines())
+    out << line << "\n";
+  MemoryTotals totals = memoryTotals(plan);
+  out << "memory (batch " << plan.batch << ", seq " << plan.seq << ", "
+      << name(plan.compute) << "):\n";
+  ClassBytes bytes = bytesByClass(totals);
+  for (size_t kind = 0; kind < bytes.size(); ++kind)
+    if (bytes[kind])
+      out << "  " << column(name(BufferClass(kind)), 12)
+          << rightColumn(formatBytes(bytes[kind]), 12) << "\n";
+  out << "  " << column("arena", 12)
+      << rightColumn(formatBytes(totals.arenaBytes), 12) << "  ("
+      << formatRatio(ratioToBound(totals)) << " x the lower bound)\n";
+  out << "  " << column("mapped", 12)
+      << rightColumn(formatBytes(totals.mappedBytes), 12)
+      << "  (weights, read in place)\n";
+  peftc::StepCost cost = peftc::stepCost(plan);
+  out << "work: " << formatCount(cost.flops("micro_step"))
+      << "FLOP per micro-step, if every token is trained\n";
+  if (!output.empty())
+    out << "wrote " << output << "\n";
+  return result;
+}
+
+std::string CompileSummary::json(const Plan &plan) const {
+  MemoryTotals totals = memoryTotals(plan);
+  llvm::json::Object classes;
+  ClassBytes bytes = bytesByClass(totals);
+  for (size_t kind = 0; kind < bytes.size(); ++kind)
+    classes[llvm::StringRef(name(BufferClass(kind)))] = bytes[kind];
+  llvm::json::Array reported;
+  for (const std::string &line : adapters.lines())
+    reported.push_back(line);
+  llvm::json::Array notes;
+  for (const std::string &remark : remarks)
+    notes.push_back(remark);
+  peftc::StepCost cost = peftc::stepCost(plan);
+  llvm::json::Object object{{"adapters", std::move(reported)},
+                            {"adapted_modules", adapters.adaptedModules},
+                            {"trainable_parameters", adapters.trainable},
+                            {"total_parameters", adapters.total},
+                            {"batch", plan.batch},
+                            {"seq", plan.seq},
+                            {"compute", llvm::StringRef(name(plan.compute))},
+                            {"bytes", std::move(classes)},
+                            {"arena_bytes", totals.arenaBytes},
+                            {"persistent_bytes", totals.persistentBytes},
+                            {"mapped_bytes", totals.mappedBytes},
+                            {"ratio_to_lower_bound", ratioToBound(totals)},
+                            {"micro_step_flops", cost.flops("micro_step")},
+                            {"notes", std::move(notes)}};
+  if (!output.empty())
+    object["plan"] = output;
+  std::string result;
+  llvm::raw_string_ostream(result)
+      << llvm::formatv("{0:2}", llvm::json::Value(std::move(object))) << "\n";
+  return result;
+}

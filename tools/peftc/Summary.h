@@ -1,0 +1,22 @@
+//===- Summary.h - what a compile reports -----------------------*- C++ -*-===//
+#ifndef PEFTC_TOOLS_SUMMARY_H
+#define PEFTC_TOOLS_SUMMARY_H
+
+#include "peftc/Analysis/AdapterReport.h"
+
+#include "peft/Plan.h"
+
+#include <string>
+#include <vector>
+
+struct CompileSummary {
+  peftc::AdapterReport adapters;
+  std::vector<std::string> remarks;
+  std::string output; ///< empty: nothing was written
+  int64_t batch = 0, seq = 0;
+
+  std::string text(const peft::Plan &plan) const;
+  std::string json(const peft::Plan &plan) const;
+};
+
+#endif // PEFTC_TOOLS_SUMMARY_H

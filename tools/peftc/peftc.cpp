@@ -1,0 +1,24 @@
+//===- peftc.cpp - compiles training steps --------------------------------===//
+#include "Commands.h"
+#include "Flags.h"
+
+#include <cstdio>
+
+static int report(const peft::Status &status) {
+  std::fprintf(stderr, "peftc: error: %s\n", status.message().c_str());
+  return static_cast<int>(status.code());
+}
+
+static peft::Status run(const std::string &text) {
+  std::fputs(text.c_str(), stdout);
+  return {};
+}
+
+int main(int argc, char **argv) {
+  auto line = parseCommandLine(argc, argv);
+  if (!line.ok())
+    return report(line.status());
+  peft::Status status =
+      std::visit([](const auto &options) { return run(options); }, *line);
+  return status.ok() ? 0 : report(status);
+}
