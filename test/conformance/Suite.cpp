@@ -79,6 +79,10 @@ void Conformance::TearDown() {
         << "this test compared no Case of the kernel it is called after";
 }
 
+void noteCompared(std::string_view kernel) {
+  comparedKernels().insert(std::string(kernel));
+}
+
 double uniform(uint64_t seed, uint64_t index) {
   uint64_t x = (seed * 0x9E3779B97F4A7C15u + index + 1) * 0xBF58476D1CE4E5B9u;
   x = (x ^ x >> 30) * 0x94D049BB133111EBu;
@@ -305,7 +309,7 @@ Fault Case::run(Path path, unsigned threads) {
 }
 
 void Case::expectSameBits() {
-  comparedKernels().insert(std::string(spec->name));
+  noteCompared(spec->name);
   Fault fault = run(Path::plain, 1);
   ASSERT_FALSE(fault) << fault.text << ": " << fault.found;
   const std::map<std::string, Stored> plain = operands;

@@ -39,6 +39,9 @@ protected:
   void TearDown() override;
 };
 
+/// For tests that compare a kernel by other means than a Case.
+void noteCompared(std::string_view kernel);
+
 /// Numbers in [-1, 1), the same for the same seed and index.
 double uniform(uint64_t seed, uint64_t index);
 

@@ -1,0 +1,133 @@
+//===- LossTest.cpp - cross entropy and the sums of a step ----------------===//
+#include "Suite.h"
+
+#include <cmath>
+
+namespace peft::conformance {
+namespace {
+
+constexpr uint64_t chunk = 9;
+constexpr int64_t rowStart = 4;
+
+double targetOf(uint64_t i, uint64_t vocab) { return double(i * 31 % vocab); }
+double logit(uint64_t i) { return 12 * uniform(3, i); }
+
+/// Loss of row i, and its gradient where `gradient` is given.
+double crossEntropy(const std::vector<double> &logits, uint64_t vocab,
+                    uint64_t i, double *gradient) {
+  double largest = -1e300, total = 0;
+  for (uint64_t j = 0; j < vocab; ++j)
+    largest = std::max(largest, logits[i * vocab + j]);
+  for (uint64_t j = 0; j < vocab; ++j)
+    total += std::exp(logits[i * vocab + j] - largest);
+  const uint64_t target = uint64_t(targetOf(i + rowStart, vocab));
+  for (uint64_t j = 0; gradient && j < vocab; ++j)
+    gradient[j] = std::exp(logits[i * vocab + j] - largest) / total -
+                  (j == target ? 1 : 0);
+  return std::log(total) + largest - logits[i * vocab + target];
+}
+
+Case crossEntropyCase(const char *kernel, uint64_t vocab, int64_t count) {
+  Case launch(kernel);
+  launch.input("logits", DType::f32, chunk, vocab, logit)
+      .input("target", DType::i32, 1, 40,
+             [&](uint64_t i) { return targetOf(i, vocab); })
+      .vector("count", DType::i32, {double(count)})
+      .output("loss", DType::f32, 1, chunk)
+      .attribute("row_start", rowStart);
+  return launch;
+}
+
+void expectLosses(const Case &launch, uint64_t vocab, uint64_t taken) {
+  const std::vector<double> logits = launch.before("logits"),
+                            loss = launch.after("loss");
+  for (uint64_t i = 0; i < chunk; ++i)
+    if (i < taken)
+      EXPECT_NEAR(loss[i], crossEntropy(logits, vocab, i, nullptr), 4e-6);
+    else
+      EXPECT_TRUE(std::isnan(loss[i])) << "row past the count was written";
+}
+
+} // namespace
+
+TEST_F(Conformance, cross_entropy_fwd) {
+  for (uint64_t vocab : {1, 15, 16, 1003})
+    for (int64_t count : {0, 7, 13, 40}) {
+      Case launch = crossEntropyCase("cross_entropy_fwd", vocab, count);
+      launch.expectSameBits();
+      expectLosses(launch, vocab,
+                   uint64_t(std::min<int64_t>(
+                       chunk, std::max<int64_t>(count - rowStart, 0))));
+    }
+  Case launch = crossEntropyCase("cross_entropy_fwd", 50, 40);
+  launch.poke("logits", 50 + 49, std::nan(""));
+  launch.poke("logits", 100 + 3, INFINITY);
+  launch.poke("logits", 150 + 3, -INFINITY);
+  launch.expectSameBits();
+  const std::vector<double> loss = launch.after("loss");
+  EXPECT_TRUE(std::isnan(loss[1]) && std::isnan(loss[2]));
+  EXPECT_TRUE(std::isfinite(loss[0]) && std::isfinite(loss[3]));
+  launch.poke("target", 6, 50);
+  launch.expectFault(50);
+}
+
+TEST_F(Conformance, cross_entropy_fwd_bwd) {
+  for (DType type : {DType::f32, DType::bf16})
+    for (uint64_t vocab : {1, 15, 16, 1003}) {
+      const uint64_t taken = 6;
+      Case launch =
+          crossEntropyCase("cross_entropy_fwd_bwd", vocab, rowStart + taken);
+      launch.output("dlogits", type, chunk, vocab).expectSameBits();
+      expectLosses(launch, vocab, taken);
+      const std::vector<double> logits = launch.before("logits"),
+                                dlogits = launch.after("dlogits");
+      std::vector<double> row(vocab);
+      for (uint64_t i = 0; i < taken; ++i) {
+        crossEntropy(logits, vocab, i, row.data());
+        for (uint64_t j = 0; j < vocab; ++j)
+          EXPECT_NEAR(dlogits[i * vocab + j], row[j],
+                      type == DType::f32 ? 1e-6 : 4e-3);
+      }
+      for (uint64_t i = taken * vocab; i < dlogits.size(); ++i)
+        EXPECT_TRUE(std::isnan(dlogits[i])) << "row past the count was written";
+      launch.poke("target", rowStart, -1);
+      launch.expectFault(-1);
+    }
+}
+
+TEST_F(Conformance, loss_sum) {
+  Case launch("loss_sum");
+  launch.input("loss", DType::f32, 1, 20)
+      .vector("count", DType::i32, {15})
+      .vector("sum", DType::f64, {1e9})
+      .attribute("row_start", int64_t(4))
+      .expectSameBits();
+  const std::vector<double> loss = launch.before("loss");
+  double sum = 1e9;
+  for (uint64_t i = 0; i < 11; ++i)
+    sum += loss[i];
+  EXPECT_EQ(launch.after("sum")[0], sum);
+}
+
+TEST_F(Conformance, count_tokens) {
+  Case launch("count_tokens");
+  launch.vector("count", DType::i32, {15})
+      .vector("tokens", DType::i64, {5e9})
+      .expectSameBits();
+  EXPECT_EQ(launch.after("tokens")[0], 5e9 + 15);
+}
+
+TEST_F(Conformance, norm_square) {
+  for (uint64_t columns : {1, 17, 30000}) {
+    Case launch("norm_square");
+    launch.input("x", DType::f32, 7, columns)
+        .vector("sum", DType::f64, {3})
+        .expectSameBits();
+    double sum = 3;
+    for (double x : launch.before("x"))
+      sum += x * x;
+    EXPECT_NEAR(launch.after("sum")[0], sum, 1e-12 * sum);
+  }
+}
+
+} // namespace peft::conformance
