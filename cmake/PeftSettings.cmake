@@ -14,8 +14,14 @@ add_compile_options(-Wall -Wextra -Werror=return-type -Wno-unused-parameter -ffp
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 if(PEFT_SANITIZE)
-  add_compile_options(-fsanitize=${PEFT_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_compile_options(-fsanitize=${PEFT_SANITIZE} -fno-sanitize-recover=undefined
+                      -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${PEFT_SANITIZE})
+endif()
+# The fuzzers find their way by the coverage of the libraries they call.
+if(PEFT_FUZZERS)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
 endif()
 
 find_program(PEFT_CCACHE ccache)

@@ -166,10 +166,13 @@ LoraInit readInit(FieldReader &fields) {
   return LoraInit::random;
 }
 
-/// The combinations that PEFT refuses, too.
+/// The combinations that PEFT refuses, too. (It also refuses all-linear with
+/// layers; here that has a meaning, and what is written for PEFT in the end
+/// lists the names.)
 void checkLayers(const AdapterConfig &config, FieldReader &fields) {
   const bool expression =
-      config.targetModules.kind == ModuleSelection::Kind::expression;
+      config.targetModules.kind == ModuleSelection::Kind::expression &&
+      !config.targetModules.allLinear();
   if (expression && !config.layersToTransform.empty())
     fields.fail("layers_to_transform",
                 "cannot be used while target_modules is a string; list the "

@@ -78,6 +78,9 @@ TEST(AdapterConfig, Expressions) {
   EXPECT_EQ(config->excludeModules,
             ModuleSelection::ofExpression(".*\\.o_proj"));
   EXPECT_EQ(config->init, LoraInit::random);
+  EXPECT_TRUE(parse(R"({"peft_type": "LORA", "target_modules": "all-linear",
+                        "layers_to_transform": [0, 1]})")
+                  .ok());
 }
 
 TEST(AdapterConfig, WritesWhatItReads) {
@@ -160,7 +163,7 @@ TEST(AdapterConfig, RefusesByName) {
       {R"("rank_pattern": {"a": 0})", "rank_pattern: a: must be between"},
       {R"("alpha_pattern": {"a": "x"})", "alpha_pattern: a: must be a number"},
       {R"("layers_to_transform": [-1])", "layers_to_transform: must be"},
-      {R"("target_modules": "all-linear", "layers_to_transform": 1)",
+      {R"("target_modules": ".*_proj", "layers_to_transform": 1)",
        "cannot be used while target_modules is a string"},
       {R"("layers_pattern": "h")", "nothing without layers_to_transform"},
       {R"("r": 8, "r": 9)", "stands twice"},
