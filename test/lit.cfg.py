@@ -16,7 +16,7 @@ llvm = "/usr/lib/llvm-22/bin"  # FileCheck and not, of Debian's llvm-22-tools
 config.name = "peftc"
 config.test_format = lit.formats.ShTest(execute_external=False)
 config.suffixes = [".mlir", ".test"]
-config.excludes = ["golden", "peers", "python", "unit", "conformance", "fuzz"]
+config.excludes = ["golden", "peers", "python", "unit", "conformance", "fuzz", "Inputs"]
 config.test_source_root = os.path.join(source, "test")
 config.test_exec_root = os.path.join(source, "build", "lit")
 config.environment["PATH"] = os.pathsep.join(

@@ -66,13 +66,15 @@ private:
       return emitError(module.getLoc(), "the model is specialized already");
     if (batch < 1 || seq < 1)
       return emitError(module.getLoc())
-             << "batch and seq must be at least 1, are " << batch << " and "
-             << seq;
+             << "batch and seq must be at least 1, are "
+             << static_cast<int64_t>(batch) << " and "
+             << static_cast<int64_t>(seq);
     // Token indices are i32 in every kernel.
     if (batch > INT32_MAX / seq)
       return emitError(module.getLoc())
-             << "batch " << batch << " x seq " << seq << " is more than "
-             << INT32_MAX << " tokens; take a smaller micro-batch";
+             << "batch " << static_cast<int64_t>(batch) << " x seq "
+             << static_cast<int64_t>(seq) << " is more than " << INT32_MAX
+             << " tokens; take a smaller micro-batch";
     if (compute != "bf16" && compute != "f32")
       return emitError(module.getLoc())
              << "compute type '" << compute
