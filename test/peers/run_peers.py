@@ -88,8 +88,9 @@ def adapter_test(name, binaries, directory):
     case = models.get_case(name)
     golden = run_golden.Golden(f"{GOLDEN}/expected/{name}.safetensors")
     run_golden.write_inputs(case, golden, directory)
-    run_golden.train(case, directory, binaries, "f32", case["steps"])
-    out = f"{directory}/out-f32"
+    plan = run_golden.compile_plan(case, directory, binaries, "f32")
+    run_golden.train(case, directory, binaries, plan, case["steps"])
+    out = f"{directory}/out"
     model = load_in_peft(f"{directory}/model", out)
 
     arrays, _ = models.make_rows(case)
@@ -97,7 +98,7 @@ def adapter_test(name, binaries, directory):
     with open(f"{directory}/prompts.jsonl", "w") as file:
         file.writelines(json.dumps({"ids": ids}) + "\n" for ids in prompts)
     run_golden.execute(
-        [f"{binaries}/peft-run", f"{directory}/step.plan", "--quiet"]
+        [f"{binaries}/peft-run", plan, "--quiet"]
         + ["--model", f"{directory}/model", "--adapter", out]
         + ["--prompts", f"{directory}/prompts.jsonl", "--max-new-tokens", "6"]
         + ["--answers", f"{directory}/answers.jsonl"]
