@@ -9,7 +9,8 @@
 
 namespace peft::cpu {
 
-/// Zeroed anonymous memory; pages appear as they are touched. Movable.
+/// Zeroed anonymous memory between two pages that cannot be touched; pages
+/// appear as they are used. Movable.
 class CpuArena {
 public:
   CpuArena() = default;
@@ -21,12 +22,14 @@ public:
   static Expected<CpuArena> create(uint64_t size);
 
   std::byte *data() const { return start; }
+  uint64_t bytes() const { return size; }
   /// Bytes of the pages that are in memory now.
   uint64_t residentBytes() const;
 
 private:
   std::byte *start = nullptr;
-  uint64_t size = 0;
+  uint64_t size = 0;     ///< as asked for
+  uint64_t reserved = 0; ///< whole pages, with the fences
 };
 
 } // namespace peft::cpu

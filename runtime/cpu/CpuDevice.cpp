@@ -1,8 +1,8 @@
 //===- CpuDevice.cpp - the CPU device -------------------------------------===//
 #include "peft/CpuDevice.h"
 
-#include "core/Access.h"
 #include "core/Schedule.h"
+#include "cpu/AccessGuard.h"
 #include "cpu/CpuProgram.h"
 #include "cpu/ThreadPool.h"
 
@@ -156,8 +156,11 @@ Status CpuDevice::fault(uint32_t entry, const Step &step,
 
 Status CpuDevice::run(uint32_t entry) {
   FlushDenormals flush;
+  AccessGuard guard(arenas);
+  const CpuProgram &program = programs[entry];
   auto last = std::chrono::steady_clock::now();
-  for (const Step &step : programs[entry].steps()) {
+  for (const Step &step : program.steps()) {
+    guard.allow(program.accesses(step));
     if (!step.enabled())
       continue;
     for (uint32_t arena = 0; arena < arenas.size(); ++arena)

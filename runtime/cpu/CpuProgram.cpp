@@ -1,7 +1,7 @@
 //===- CpuProgram.cpp - an entry with addresses ---------------------------===//
 #include "CpuProgram.h"
 
-#include "core/Access.h"
+#include "cpu/AccessGuard.h"
 
 #include <algorithm>
 #include <cstring>
@@ -105,6 +105,8 @@ Expected<CpuProgram> CpuProgram::build(const Addresses &addresses,
     collectAccesses(plan, source.items[item], accesses);
     for (const ByteAccess &access : accesses)
       step.ends[access.arena] = std::max(step.ends[access.arena], access.end);
+    if (AccessGuard::enabled)
+      program.fences.push_back(accesses);
     program.stepList.push_back(step);
   }
   return program;

@@ -2,6 +2,7 @@
 #ifndef PEFT_CPU_CPUPROGRAM_H
 #define PEFT_CPU_CPUPROGRAM_H
 
+#include "core/Access.h"
 #include "cpu/Call.h"
 #include "cpu/CpuArena.h"
 #include "peft/Device.h"
@@ -48,6 +49,12 @@ public:
                                     Path path, ThreadPool &pool);
 
   std::span<const Step> steps() const { return stepList; }
+  /// What a step may touch; empty unless AccessGuard::enabled.
+  std::span<const ByteAccess> accesses(const Step &step) const {
+    if (fences.empty())
+      return {};
+    return fences[static_cast<size_t>(&step - stepList.data())];
+  }
 
 private:
   Status addLaunch(const Addresses &addresses, const Launch &launch, Path path,
@@ -58,6 +65,7 @@ private:
   std::vector<std::vector<Operand>> operands;
   std::vector<std::vector<AttributeValue>> attributes;
   std::vector<uint64_t> ends;
+  std::vector<std::vector<ByteAccess>> fences; ///< by step
 };
 
 } // namespace peft::cpu
