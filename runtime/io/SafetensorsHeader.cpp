@@ -150,6 +150,8 @@ Expected<TensorHeader> parseTensor(const std::string &name, const Json &entry,
 
 Status parseMetadata(const Json &value, const std::string &what,
                      std::map<std::string, std::string> &metadata) {
+  if (value.is_null()) // the reference implementation takes it for none
+    return Status();
   if (!value.is_object())
     return badInput(what + ": __metadata__ must be an object, not " +
                     describe(value));

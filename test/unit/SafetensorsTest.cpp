@@ -45,6 +45,8 @@ TEST(Safetensors, AcceptsWhatTheFormatAllows) {
   EXPECT_EQ(parsed->find("e")->describe(), "F8_E4M3[3]");
   EXPECT_EQ(parsed->find("z")->elementCount(), 0u);
   EXPECT_TRUE(parse(safetensorsBytes("{}", "")).ok());
+  const char *noMetadata = R"({"__metadata__":null})";
+  EXPECT_TRUE(parse(safetensorsBytes(noMetadata, "")).ok());
 }
 
 /// A header of one tensor "t", to be damaged.
