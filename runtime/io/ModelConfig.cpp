@@ -285,6 +285,15 @@ std::optional<DType> storedType(FieldReader &fields) {
   return std::nullopt;
 }
 
+/// The pad id, which is also the row of the embedding that gets no gradient:
+/// torch counts a negative one from the end and refuses one that is no row.
+void readPadToken(FieldReader &fields, ModelConfig &config) {
+  config.padTokenId =
+      fields.optionalInteger("pad_token_id", -config.vocab, config.vocab - 1);
+  if (config.padTokenId && *config.padTokenId < 0)
+    *config.padTokenId += config.vocab;
+}
+
 /// Ids below 0 are an old way to say "none".
 void readTokens(FieldReader &fields, ModelConfig &config) {
   const int64_t low = INT32_MIN, high = INT32_MAX;
@@ -336,6 +345,7 @@ Expected<ModelConfig> peft::parseModelConfig(std::string_view text,
   if (family->endToken)
     config.eosTokenIds = {*family->endToken};
   readTokens(fields, config);
+  readPadToken(fields, config);
   readWindows(fields, *family, config);
   readRope(json, what, fields, config);
   if (!fields.status().ok())

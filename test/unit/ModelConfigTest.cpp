@@ -200,7 +200,7 @@ TEST(ModelConfig, HeadsAndTokens) {
   EXPECT_EQ(config.headDim, 128); // and hidden need not be a multiple
   EXPECT_EQ(config.kvHeads, 8);
   EXPECT_EQ(config.eosTokenIds, (std::vector<int64_t>{5, 6}));
-  EXPECT_EQ(config.padTokenId, std::nullopt);
+  EXPECT_EQ(config.padTokenId, 31999); // torch counts from the end
   EXPECT_EQ(config.bosTokenId, std::nullopt);
 }
 
@@ -322,6 +322,7 @@ TEST(ModelConfig, RefusesSizesThatCannotBe) {
        {R"("rope_theta": 0)", "rope_theta: must be between"},
        {R"("tie_word_embeddings": 1)", "must be true or false, not 1"},
        {R"("eos_token_id": [1, true])", "eos_token_id: must be a whole"},
+       {R"("pad_token_id": 32000)", "pad_token_id: must be between -32000 and"},
        {R"("architectures": [1])", "architectures: must be a list of strings"},
        {R"("hidden_size": 1, "hidden_size": 2)", "stands twice"}});
 }

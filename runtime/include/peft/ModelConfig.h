@@ -63,6 +63,8 @@ struct ModelConfig {
   int64_t maxPositions = 0;
   /// What the checkpoint says it is stored as; the tensors' own types decide.
   std::optional<DType> dtype;
+  /// A row of the embedding, for which transformers computes no gradient (as
+  /// config.json states it; generation_config.json may replace it for answers).
   std::optional<int64_t> padTokenId;
   std::optional<int64_t> bosTokenId;
   /// Every token that ends an answer: of generation_config.json when it has
