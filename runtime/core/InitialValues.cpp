@@ -1,7 +1,7 @@
 //===- InitialValues.cpp - what persistent buffers start with -------------===//
 #include "InitialValues.h"
 
-#include "../cpu/Philox.h"
+#include "peft/Philox.h"
 
 #include <bit>
 #include <cmath>
@@ -14,10 +14,10 @@ namespace peft {
 template <typename Function>
 static void drawWords(uint64_t seed, uint64_t stream, uint64_t first,
                       std::span<float> values, Function four) {
-  cpu::PhiloxKey key = cpu::initializationKey(stream, seed);
+  PhiloxKey key = initializationKey(stream, seed);
   for (size_t i = 0; i < values.size(); i += 4) {
     uint32_t block = static_cast<uint32_t>((first + i) / 4);
-    four(cpu::philox({block, 0, 0, 1}, key),
+    four(philox({block, 0, 0, 1}, key),
          values.subspan(i, std::min<size_t>(4, values.size() - i)));
   }
 }

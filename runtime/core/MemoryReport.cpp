@@ -1,7 +1,7 @@
 //===- MemoryReport.cpp - what a plan's memory is for ---------------------===//
 #include "peft/MemoryReport.h"
 
-#include "Access.h"
+#include "peft/ItemAccess.h"
 
 #include <algorithm>
 

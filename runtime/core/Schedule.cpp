@@ -8,10 +8,10 @@
 //  * two launches that use the same bytes, one of them writing, stay in order.
 //
 //===----------------------------------------------------------------------===//
-#include "Schedule.h"
+#include "peft/Schedule.h"
 
-#include "Access.h"
 #include "ByteMap.h"
+#include "peft/ItemAccess.h"
 
 #include <algorithm>
 
@@ -130,8 +130,18 @@ std::vector<uint32_t> Order::draw(uint64_t seed) {
     if (blockers[item] == 0)
       ready.push_back(item);
   order.reserve(items.size());
+  // One seed in (streams + 1) draws evenly; the others let one stream run ahead
+  // as far as its waits allow, where a missing wait shows.
+  uint64_t favourite = seed % (plan.streams.size() + 1);
   while (!ready.empty()) {
     size_t chosen = random() % ready.size();
+    for (size_t i = 0; i < ready.size() && favourite > 0; ++i) {
+      size_t other = (chosen + i) % ready.size();
+      if (items[ready[other]].stream != favourite - 1)
+        continue;
+      chosen = other;
+      break;
+    }
     uint32_t item = ready[chosen];
     ready[chosen] = ready.back();
     ready.pop_back();

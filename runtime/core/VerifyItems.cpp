@@ -1,6 +1,6 @@
 //===- VerifyItems.cpp - each item for itself -----------------------------===//
-#include "Access.h"
 #include "PlanVerifier.h"
+#include "peft/ItemAccess.h"
 
 namespace peft::verifier {
 

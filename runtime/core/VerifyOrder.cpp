@@ -12,9 +12,9 @@
 // bytes must have been written in this entry through the same buffer.
 //
 //===----------------------------------------------------------------------===//
-#include "Access.h"
 #include "ByteMap.h"
 #include "PlanVerifier.h"
+#include "peft/ItemAccess.h"
 
 #include <algorithm>
 #include <array>

@@ -9,8 +9,8 @@
 #ifndef PEFT_CPU_ACCESSGUARD_H
 #define PEFT_CPU_ACCESSGUARD_H
 
-#include "core/Access.h"
 #include "cpu/CpuArena.h"
+#include "peft/ItemAccess.h"
 
 #include <span>
 

@@ -1,10 +1,10 @@
 //===- CpuDevice.cpp - the CPU device -------------------------------------===//
 #include "peft/CpuDevice.h"
 
-#include "core/Schedule.h"
 #include "cpu/AccessGuard.h"
 #include "cpu/CpuProgram.h"
 #include "cpu/ThreadPool.h"
+#include "peft/Schedule.h"
 
 #include <algorithm>
 #include <chrono>

@@ -2,10 +2,10 @@
 #ifndef PEFT_CPU_CPUPROGRAM_H
 #define PEFT_CPU_CPUPROGRAM_H
 
-#include "core/Access.h"
 #include "cpu/Call.h"
 #include "cpu/CpuArena.h"
 #include "peft/Device.h"
+#include "peft/ItemAccess.h"
 
 #include <vector>
 

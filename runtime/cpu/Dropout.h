@@ -9,7 +9,7 @@
 #define PEFT_CPU_DROPOUT_H
 
 #include "Numbers.h"
-#include "Philox.h"
+#include "peft/Philox.h"
 
 namespace peft::cpu {
 

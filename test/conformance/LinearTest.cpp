@@ -7,7 +7,7 @@
 #include "LinearProblem.h"
 
 #include "cpu/Numbers.h"
-#include "cpu/Philox.h"
+#include "peft/Philox.h"
 
 #include <cmath>
 #include <gtest/gtest.h>

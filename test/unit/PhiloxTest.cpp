@@ -1,5 +1,5 @@
 //===- PhiloxTest.cpp - random numbers against known answers --------------===//
-#include "cpu/Philox.h"
+#include "peft/Philox.h"
 
 #include <gtest/gtest.h>
 

@@ -1,8 +1,8 @@
 //===- ScheduleTest.cpp - random orders keep what must be kept ------------===//
 #include "TinyPlan.h"
 
-#include "core/Access.h"
-#include "core/Schedule.h"
+#include "peft/ItemAccess.h"
+#include "peft/Schedule.h"
 
 #include <algorithm>
 #include <gtest/gtest.h>

@@ -9,14 +9,17 @@
 //   initial values: key = initializationKey(stream, seed),
 //            counter = (i / 4, 0, 0, 1), word i % 4 of element i
 //
+// Always inlined: the header is compiled for several instruction sets, and the
+// linker must not give the code of one to another.
+//
 //===----------------------------------------------------------------------===//
-#ifndef PEFT_CPU_PHILOX_H
-#define PEFT_CPU_PHILOX_H
+#ifndef PEFT_PHILOX_H
+#define PEFT_PHILOX_H
 
 #include <array>
 #include <cstdint>
 
-namespace peft::cpu {
+namespace peft {
 
 struct PhiloxKey {
   uint32_t low = 0, high = 0;
@@ -58,26 +61,28 @@ philox(const std::array<uint32_t, 4> &counter, PhiloxKey key) {
 }
 
 /// The splitmix64 finalizer.
-constexpr uint64_t splitmix64(uint64_t x) {
+[[gnu::always_inline]] constexpr uint64_t splitmix64(uint64_t x) {
   x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
   x = (x ^ x >> 27) * 0x94D049BB133111EBu;
   return x ^ x >> 31;
 }
 
-constexpr PhiloxKey keyOf(uint64_t bits) {
+[[gnu::always_inline]] constexpr PhiloxKey keyOf(uint64_t bits) {
   return {uint32_t(bits), uint32_t(bits >> 32)};
 }
-constexpr PhiloxKey dropoutKey(uint64_t moduleKey, int64_t seed, int32_t step) {
+[[gnu::always_inline]] constexpr PhiloxKey
+dropoutKey(uint64_t moduleKey, int64_t seed, int32_t step) {
   uint64_t ofStep =
       uint64_t(seed) + 0x9E3779B97F4A7C15u * uint64_t(int64_t(step) + 1);
   return keyOf(splitmix64(splitmix64(ofStep) ^ moduleKey));
 }
-constexpr PhiloxKey initializationKey(uint64_t stream, uint64_t seed) {
+[[gnu::always_inline]] constexpr PhiloxKey initializationKey(uint64_t stream,
+                                                             uint64_t seed) {
   return keyOf(splitmix64(seed ^ splitmix64(stream)));
 }
 
 /// A feature is kept iff its word is at least this.
-constexpr uint32_t dropoutThreshold(double dropout) {
+[[gnu::always_inline]] constexpr uint32_t dropoutThreshold(double dropout) {
   return uint32_t(dropout * 4294967296.0);
 }
 
@@ -110,6 +115,6 @@ constexpr uint32_t dropoutThreshold(double dropout) {
   return keep;
 }
 
-} // namespace peft::cpu
+} // namespace peft
 
-#endif // PEFT_CPU_PHILOX_H
+#endif // PEFT_PHILOX_H

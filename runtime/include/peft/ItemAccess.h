@@ -1,6 +1,6 @@
-//===- Access.h - which bytes an item reads and writes ----------*- C++ -*-===//
-#ifndef PEFT_CORE_ACCESS_H
-#define PEFT_CORE_ACCESS_H
+//===- ItemAccess.h - which bytes an item reads and writes ------*- C++ -*-===//
+#ifndef PEFT_ITEMACCESS_H
+#define PEFT_ITEMACCESS_H
 
 #include "peft/KernelSpec.h"
 #include "peft/Plan.h"
@@ -29,4 +29,4 @@ std::string describeItem(const Entry &entry, size_t item);
 
 } // namespace peft
 
-#endif // PEFT_CORE_ACCESS_H
+#endif // PEFT_ITEMACCESS_H

@@ -1,5 +1,5 @@
-//===- Access.cpp - which bytes an item reads and writes ------------------===//
-#include "Access.h"
+//===- ItemAccess.cpp - which bytes an item reads and writes --------------===//
+#include "peft/ItemAccess.h"
 
 namespace peft {
 

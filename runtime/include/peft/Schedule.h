@@ -1,6 +1,6 @@
 //===- Schedule.h - other orders an entry may run in ------------*- C++ -*-===//
-#ifndef PEFT_CORE_SCHEDULE_H
-#define PEFT_CORE_SCHEDULE_H
+#ifndef PEFT_SCHEDULE_H
+#define PEFT_SCHEDULE_H
 
 #include "peft/Device.h"
 #include "peft/Plan.h"
@@ -22,4 +22,4 @@ ScheduleReport compareSchedule(const Entry &entry,
 
 } // namespace peft
 
-#endif // PEFT_CORE_SCHEDULE_H
+#endif // PEFT_SCHEDULE_H
