@@ -2,16 +2,13 @@
 #include "Report.h"
 
 #include "PeftData.h"
+#include "peft/MemoryReport.h"
 
 #include <algorithm>
 
 using namespace peft;
 
 namespace {
-constexpr const char *classNames[] = {"base",      "adapter",     "optimizer",
-                                      "gradients", "activations", "workspace",
-                                      "inputs",    "scalars"};
-
 std::string grouped(uint64_t value) {
   std::string digits = std::to_string(value);
   for (size_t i = digits.size(); i > 3; i -= 3)
@@ -26,25 +23,6 @@ uint64_t elements(const std::vector<uint64_t> &shape) {
   return product;
 }
 } // namespace
-
-MemorySummary peft::summarizeMemory(const Plan &plan) {
-  MemorySummary sum;
-  for (const Buffer &buffer : plan.buffers) {
-    if (buffer.arena == none)
-      sum.mapped += buffer.size;
-    else if (buffer.entry == none)
-      sum.persistent[static_cast<size_t>(buffer.kind)] += buffer.size;
-  }
-  for (const Entry &entry : plan.entries) {
-    if (entry.localBytes < sum.local)
-      continue;
-    sum.local = entry.localBytes;
-    sum.largestEntry = entry.name;
-  }
-  for (const Arena &arena : plan.arenas)
-    sum.arena += arena.size;
-  return sum;
-}
 
 ParameterCount peft::countParameters(const Plan &plan) {
   ParameterCount count;
@@ -64,22 +42,36 @@ ParameterCount peft::countParameters(const Plan &plan) {
   return count;
 }
 
+/// By class: what stays, and what the entry that needs most adds at its worst
+/// moment.
+static void printMemory(Console &console, const Plan &plan) {
+  MemoryTotals totals = memoryTotals(plan);
+  EntryMemory largest;
+  for (const EntryMemory &entry : totals.entries)
+    if (entry.localBytes >= largest.localBytes)
+      largest = entry;
+  console.print("memory", formatBytes(totals.arenaBytes) + " arena, " +
+                              formatBytes(totals.mappedBytes) +
+                              " weights mapped from their files");
+  for (size_t i = 0; i < bufferClassCount; ++i) {
+    uint64_t bytes = totals.persistent[i] + largest.atPeak[i];
+    if (bytes)
+      console.print("", "  " + std::string(name(static_cast<BufferClass>(i))) +
+                            " " + formatBytes(bytes));
+  }
+  if (largest.localBytes > largest.lowerBound)
+    console.print("", "  between buffers " +
+                          formatBytes(largest.localBytes - largest.lowerBound));
+}
+
 void peft::printPlan(Console &console, const Executor &executor) {
   const Plan &plan = executor.plan();
-  MemorySummary memory = summarizeMemory(plan);
   console.print(
       "plan", plan.modelName + ", compute " + std::string(name(plan.compute)) +
                   ", " + std::to_string(plan.batch) + " x " +
                   std::to_string(plan.seq) + " tokens, by " + plan.producer);
   console.print("device", executor.device().description());
-  console.print("memory", "arena " + formatBytes(memory.arena) +
-                              ", weights mapped " + formatBytes(memory.mapped));
-  for (size_t i = 0; i < std::size(memory.persistent); ++i)
-    if (memory.persistent[i])
-      console.print("", "  " + std::string(classNames[i]) + " " +
-                            formatBytes(memory.persistent[i]));
-  console.print("", "  activations and workspace " + formatBytes(memory.local) +
-                        " (" + memory.largestEntry + ")");
+  printMemory(console, plan);
   ParameterCount count = countParameters(plan);
   Line share;
   share.fixed(count.all ? 100.0 * static_cast<double>(count.trainable) /

@@ -9,16 +9,6 @@
 
 namespace peft {
 
-/// Bytes of a plan, by what they are for.
-struct MemorySummary {
-  uint64_t mapped = 0;         ///< weights read in place from their files
-  uint64_t persistent[8] = {}; ///< by BufferClass, inside the arenas
-  uint64_t local = 0;          ///< the entry that needs most
-  std::string largestEntry;
-  uint64_t arena = 0; ///< all arenas
-};
-MemorySummary summarizeMemory(const Plan &plan);
-
 /// Elements that train, and of the whole model with its adapters.
 struct ParameterCount {
   uint64_t trainable = 0, all = 0;

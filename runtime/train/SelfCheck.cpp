@@ -2,7 +2,7 @@
 #include "SelfCheck.h"
 
 #include "HostBatch.h"
-#include "Report.h"
+#include "peft/MemoryReport.h"
 
 #include <algorithm>
 #include <sys/resource.h>
@@ -29,7 +29,7 @@ Status peft::checkMemory(Executor &executor, Console &console) {
     PEFT_TRY(executor.run(entry.name));
 
   MemoryUse use = executor.device().memoryUse();
-  uint64_t mapped = summarizeMemory(plan).mapped;
+  uint64_t mapped = memoryTotals(plan).mappedBytes;
   uint64_t resident = peakResidentBytes();
   uint64_t most = use.arenaBytes + mapped + residentAllowance;
   console.print("check",

@@ -12,6 +12,7 @@
 #include "Trainer.h"
 #include "peft/File.h"
 #include "peft/Json.h"
+#include "peft/MemoryReport.h"
 
 #include <memory>
 #include <optional>
@@ -210,7 +211,7 @@ Status Session::printSummary() {
          << ", \"eval_tokens\": " << evaluated->tokens;
   line << ", \"arena_bytes\": " << memory.arenaBytes
        << ", \"high_water_bytes\": " << memory.highWaterBytes
-       << ", \"mapped_bytes\": " << summarizeMemory(executor->plan()).mapped
+       << ", \"mapped_bytes\": " << memoryTotals(executor->plan()).mappedBytes
        << ", \"peak_resident_bytes\": " << peakResidentBytes()
        << ", \"threads\": " << executor->device().threads();
   text += line.view();

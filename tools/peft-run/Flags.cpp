@@ -23,7 +23,8 @@ constexpr const char *examples = R"(Examples:
     peft-run step.plan --model DIR --check
 
 Exit codes: 0, 64 usage, 65 bad input, 70 a bug of ours, 71 does not fit,
-74 I/O, 76 stopped on non-finite values, 78 this machine does not fit.)";
+74 I/O, 76 stopped on non-finite values, 78 this machine does not fit.
+)";
 
 /// Flags of section 9 that later versions have. Accepting one and doing nothing
 /// would be a lie; calling it unknown would be another.
@@ -50,21 +51,26 @@ Status refuseLater(int argc, char **argv) {
 }
 
 void addFiles(CLI::App &app, RunOptions &options) {
-  app.add_option("PLAN", options.plan, "the plan that peftc compile wrote");
+  app.add_option("PLAN", options.plan, "the plan that peftc compile wrote")
+      ->type_name("");
   app.add_option("--model", options.model,
-                 "model directory whose weights the plan names");
+                 "directory with the weights the plan names")
+      ->type_name("DIR");
   app.add_option("--data", options.data,
-                 "rows to train on: .safetensors with input_ids and labels, or "
-                 ".jsonl, which peft-data tokenizes");
+                 "rows to train on, as tokens (.safetensors) or text (.jsonl)")
+      ->type_name("FILE");
   app.add_option("-o,--output", options.output,
-                 "directory for the adapter and metrics.jsonl");
+                 "directory for the adapter and metrics.jsonl")
+      ->type_name("DIR");
   app.add_option("--init-adapter", options.initAdapter,
-                 "start from this PEFT adapter");
+                 "start from this PEFT adapter")
+      ->type_name("DIR");
   app.add_option("--eval-data", options.evalData,
-                 "rows to evaluate after the last step");
+                 "rows to evaluate after the last step")
+      ->type_name("FILE");
   app.add_option("--dump-gradients", options.dumpGradients,
-                 "write the first step's gradients (mean over tokens, before "
-                 "clipping) to this safetensors file");
+                 "write the first step's gradients before clipping")
+      ->type_name("FILE");
 }
 
 void addTraining(CLI::App &app, TrainOptions &train) {
@@ -85,6 +91,7 @@ void addTraining(CLI::App &app, TrainOptions &train) {
       {"constant", Schedule::constant}};
   app.add_option("--schedule", train.schedule,
                  "linear, cosine or constant (default linear)")
+      ->type_name("NAME")
       ->transform(CLI::CheckedTransformer(schedules).description(""));
   app.add_option("--warmup-steps", train.warmupSteps,
                  "steps over which the rate rises")
@@ -93,8 +100,8 @@ void addTraining(CLI::App &app, TrainOptions &train) {
                  "not on biases and norm weights")
       ->capture_default_str();
   app.add_flag("--decay-all", train.decayAll, "decay those, too");
-  app.add_option("--beta1", train.beta1, "")->capture_default_str();
-  app.add_option("--beta2", train.beta2, "")->capture_default_str();
+  app.add_option("--beta1", train.beta1, "of AdamW")->capture_default_str();
+  app.add_option("--beta2", train.beta2, "of AdamW")->capture_default_str();
   app.add_option("--epsilon", train.epsilon, "of AdamW")->capture_default_str();
   app.add_option("--max-grad-norm", train.maxGradNorm,
                  "clip the global norm; 0: never")
@@ -108,9 +115,11 @@ void addGeneration(CLI::App &app, GenerateOptions &generate) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--prompts", generate.promptFile,
-                 "answer every line of a JSON-lines file");
+                 "answer every line of a JSON-lines file")
+      ->type_name("FILE");
   app.add_option("--answers", generate.answerFile,
-                 "write those answers as JSON lines");
+                 "write those answers as JSON lines")
+      ->type_name("FILE");
   app.add_option("--max-new-tokens", generate.maxNewTokens,
                  "tokens of an answer")
       ->capture_default_str();
@@ -125,8 +134,9 @@ void addMachine(CLI::App &app, RunOptions &options) {
   static const std::map<std::string, DType> types = {
       {"f32", DType::f32}, {"bf16", DType::bf16}, {"f16", DType::f16}};
   app.add_option("--save-dtype", options.saveDType,
-                 "f32, bf16 or f16: type of a model trained whole (default: "
-                 "the source's)")
+                 "f32, bf16 or f16, for a plan of --train all (default: as "
+                 "the source)")
+      ->type_name("TYPE")
       ->transform(CLI::CheckedTransformer(types).description(""));
   app.add_option("--seed", options.seed,
                  "of the order of rows, dropout and initial values")
@@ -136,14 +146,14 @@ void addMachine(CLI::App &app, RunOptions &options) {
   static const std::map<std::string, bool> modes = {{"shuffle", false},
                                                     {"interleave", true}};
   app.add_option("--schedule-mode", options.scheduleInterleave,
-                 "shuffle (default): also launches of one stream; interleave: "
-                 "only streams")
+                 "shuffle (default), or interleave: streams only")
+      ->type_name("NAME")
       ->transform(CLI::CheckedTransformer(modes).description(""));
   app.add_option("--device", options.device, "auto or cpu")
       ->capture_default_str();
   app.add_option("--threads", options.threads,
                  "(default: all this process may use, at most the plan's)")
-      ->check(CLI::Range(1u, 65536u));
+      ->check(CLI::Range(1u, 65536u).description(""));
   app.add_flag("--check", options.check,
                "run one step on zeros and compare memory with the plan");
   app.add_flag("--quiet", options.quiet, "only errors and answers");
