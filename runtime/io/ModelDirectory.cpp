@@ -89,8 +89,11 @@ Status noWeights(const std::string &directory, const FileNames &names) {
                     interruptedDownload(directory) +
                     "; the model is incomplete: download it again");
   if (!pickles.empty()) {
-    const std::string pattern =
-        pickles.front().ends_with(".bin") ? "*.bin" : "*.pt*";
+    const std::string &one = pickles.front();
+    const std::string pattern = one.starts_with("pytorch_model")
+                                    ? "pytorch_model*.bin"
+                                : one.ends_with(".bin") ? "*.bin"
+                                                        : "*.pt*";
     return badInput(
         none + ", only pickled weights (" + someOf(pickles) +
         "), which can run code when they are read; convert them once: "
