@@ -106,7 +106,7 @@ private:
   uint64_t sharedBytes = 0, threadBytes = 0;
 };
 
-/// Plain and all better paths up to the one chosen for this process.
+/// All paths this processor can run, plain first.
 std::vector<Path> availablePaths();
 const char *pathName(Path path);
 
