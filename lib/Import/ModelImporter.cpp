@@ -62,21 +62,21 @@ static DictionaryAttr describeModel(OpBuilder &builder,
   return builder.getDictionaryAttr(fields);
 }
 
-/// nn.Embedding gives the padding row no lookup gradient; torch counts a
-/// negative index from the end.
+/// nn.Embedding gives the padding row no lookup gradient. Transformers takes it
+/// from config.json alone, whatever generation_config.json says.
 static peft::Status markPadding(OpBuilder &builder, ParameterTable &parameters,
-                                const peft::ModelDirectory &model,
-                                const peft::ModelConfig &config) {
+                                const std::string &configText,
+                                const std::string &path) {
+  PEFT_ASSIGN(peft::ModelConfig config,
+              peft::parseModelConfig(configText, path));
   if (!config.padTokenId)
     return {};
   int64_t row = *config.padTokenId;
-  if (row < 0)
-    row += config.vocab;
-  if (row < 0 || row >= config.vocab)
-    return peft::badInput(
-        model.configPath + ": pad_token_id is " +
-        std::to_string(*config.padTokenId) + ", which the vocabulary of " +
-        std::to_string(config.vocab) + " tokens does not have");
+  if (row >= config.vocab)
+    return peft::badInput(path + ": pad_token_id is " + std::to_string(row) +
+                          ", which the vocabulary of " +
+                          std::to_string(config.vocab) +
+                          " tokens does not have");
   parameters.get("model.embed_tokens.weight", {config.vocab, config.hidden})
       .setPaddingIdxAttr(builder.getI64IntegerAttr(row));
   return {};
@@ -102,7 +102,7 @@ peftc::importModel(MLIRContext &context, const std::string &path) {
   builder.setInsertionPointToEnd(module->getBody());
   Decoder(builder, parameters, config).build(*family);
   PEFT_TRY(parameters.finish());
-  PEFT_TRY(markPadding(builder, parameters, model, config));
+  PEFT_TRY(markPadding(builder, parameters, text, model.configPath));
   if (failed(verify(*module)))
     return peft::internalError(path + ": the imported module does not verify");
   return module;

@@ -45,10 +45,21 @@ Expected<OwningOpRef<ModuleOp>> parseModule(MLIRContext &context,
   return module;
 }
 
+/// Imports and says on standard error what was left alone, and why.
+static Expected<OwningOpRef<ModuleOp>> importModel(MLIRContext &context,
+                                                   const std::string &model) {
+  ScopedDiagnosticHandler handler(&context, [](Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() == DiagnosticSeverity::Remark)
+      llvm::errs() << "peftc: " << diagnostic.str() << "\n";
+    return success(diagnostic.getSeverity() == DiagnosticSeverity::Remark);
+  });
+  return peftc::importModel(context, model);
+}
+
 Expected<OwningOpRef<ModuleOp>> readModel(MLIRContext &context,
                                           const std::string &model) {
   if (!StringRef(model).ends_with(".mlir"))
-    return peftc::importModel(context, model);
+    return importModel(context, model);
   PEFT_ASSIGN(auto module, parseModule(context, model));
   if (!(*module)->hasAttr("nn.model"))
     return badInput(model + ": has no attribute nn.model; it is not what "
@@ -58,7 +69,7 @@ Expected<OwningOpRef<ModuleOp>> readModel(MLIRContext &context,
 
 Status run(const ImportOptions &options) {
   auto context = createContext();
-  PEFT_ASSIGN(auto module, peftc::importModel(*context, options.model));
+  PEFT_ASSIGN(auto module, importModel(*context, options.model));
   std::string text;
   llvm::raw_string_ostream stream(text);
   // Locations carry the Hugging Face names.
