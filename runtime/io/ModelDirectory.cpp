@@ -87,7 +87,8 @@ Status noWeights(const std::string &directory, const FileNames &names) {
   if (FileNames shards = endingWith(names, ".safetensors"); !shards.empty())
     return badInput(none + " and no " + indexFile + ", only " + someOf(shards) +
                     interruptedDownload(directory) +
-                    "; the model is incomplete: download it again");
+                    "; the download is incomplete, or the files are not in "
+                    "transformers' layout");
   if (!pickles.empty()) {
     const std::string &one = pickles.front();
     const std::string pattern = one.starts_with("pytorch_model")
