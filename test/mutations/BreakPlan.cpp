@@ -125,7 +125,10 @@ Status breakWaits(const Plan &plan, const BoundWeights &weights,
       if (!trains)
         continue;
       ++waits;
-      visible += someScheduleDiffers(broken, weights, expected);
+      bool seen = someScheduleDiffers(broken, weights, expected);
+      visible += seen;
+      if (!seen)
+        std::printf("no schedule shows it: %s\n", verifyPlan(broken).message().c_str());
     }
   }
   std::printf("%d of %d deleted waits of the training entries changed bits "

@@ -81,7 +81,7 @@ TEST(Schedule, InterleavingKeepsEachStream) {
   Plan plan = widePlan();
   const Entry &entry = plan.entries[0];
   std::set<std::vector<uint32_t>> orders;
-  for (uint64_t seed = 0; seed < 20; ++seed) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
     std::vector<uint32_t> order =
         drawSchedule(plan, 0, seed, ScheduleMode::interleave);
     orders.insert(order);
