@@ -22,6 +22,8 @@ std::string peft::formatBytes(uint64_t bytes) {
   double value = static_cast<double>(bytes) / mebibyte;
   if (value >= 1024)
     line.fixed(value / 1024, 2) << " GiB";
+  else if (bytes < 1 << 20)
+    line.fixed(value * 1024, 1) << " KiB";
   else
     line.fixed(value, 1) << " MiB";
   return std::string(line.view());

@@ -11,7 +11,7 @@
 
 namespace peft {
 
-/// "512.0 MiB", "1.25 GiB": powers of two.
+/// "3.5 KiB", "512.0 MiB", "1.25 GiB": powers of two.
 std::string formatBytes(uint64_t bytes);
 
 /// Everything that stands in a status line.

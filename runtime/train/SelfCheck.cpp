@@ -2,7 +2,6 @@
 #include "SelfCheck.h"
 
 #include "HostBatch.h"
-#include "peft/MemoryReport.h"
 
 #include <algorithm>
 #include <sys/resource.h>
@@ -13,6 +12,13 @@ uint64_t peft::peakResidentBytes() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+uint64_t peft::mappedBytes(const Executor &executor) {
+  uint64_t bytes = 0;
+  for (std::span<const std::byte> weight : executor.weights().bytes)
+    bytes += weight.size();
+  return bytes;
 }
 
 Status peft::checkMemory(Executor &executor, Console &console) {
@@ -29,9 +35,8 @@ Status peft::checkMemory(Executor &executor, Console &console) {
     PEFT_TRY(executor.run(entry.name));
 
   MemoryUse use = executor.device().memoryUse();
-  uint64_t mapped = memoryTotals(plan).mappedBytes;
   uint64_t resident = peakResidentBytes();
-  uint64_t most = use.arenaBytes + mapped + residentAllowance;
+  uint64_t most = use.arenaBytes + mappedBytes(executor) + residentAllowance;
   console.print("check",
                 "arena: planned " + std::to_string(use.arenaBytes) +
                     " bytes, used " + std::to_string(use.highWaterBytes) +

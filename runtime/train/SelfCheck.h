@@ -14,6 +14,10 @@ constexpr uint64_t residentAllowance = 48ull << 20;
 /// The most memory that this process ever had resident, in bytes.
 uint64_t peakResidentBytes();
 
+/// Bytes of all weights that are mapped from the model's files: those that are
+/// read in place, and those that trained tensors start from.
+uint64_t mappedBytes(const Executor &executor);
+
 /// Runs every entry once on zeros and compares what was touched with what the
 /// plan says. Error internal when the plan is exceeded.
 Status checkMemory(Executor &executor, Console &console);

@@ -12,7 +12,6 @@
 #include "Trainer.h"
 #include "peft/File.h"
 #include "peft/Json.h"
-#include "peft/MemoryReport.h"
 
 #include <memory>
 #include <optional>
@@ -211,7 +210,7 @@ Status Session::printSummary() {
          << ", \"eval_tokens\": " << evaluated->tokens;
   line << ", \"arena_bytes\": " << memory.arenaBytes
        << ", \"high_water_bytes\": " << memory.highWaterBytes
-       << ", \"mapped_bytes\": " << memoryTotals(executor->plan()).mappedBytes
+       << ", \"mapped_bytes\": " << mappedBytes(*executor)
        << ", \"peak_resident_bytes\": " << peakResidentBytes()
        << ", \"threads\": " << executor->device().threads();
   text += line.view();

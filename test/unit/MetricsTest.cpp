@@ -96,6 +96,7 @@ TEST(Metrics, theStatusLineHasEverythingOnOneLine) {
 }
 
 TEST(Metrics, bytesArePrintedInPowersOfTwo) {
+  EXPECT_EQ(formatBytes(512), "0.5 KiB");
   EXPECT_EQ(formatBytes(1536 << 10), "1.5 MiB");
   EXPECT_EQ(formatBytes(5ull << 29), "2.50 GiB");
 }

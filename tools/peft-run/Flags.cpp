@@ -50,6 +50,16 @@ Status refuseLater(int argc, char **argv) {
   return {};
 }
 
+/// strtoull, which CLI11 uses, takes -1 for a large number.
+CLI::Validator notNegative() {
+  return CLI::Validator(
+      [](std::string &text) {
+        return text.starts_with("-") ? "must not be negative: " + text
+                                     : std::string();
+      },
+      "");
+}
+
 void addFiles(CLI::App &app, RunOptions &options) {
   app.add_option("PLAN", options.plan, "the plan that peftc compile wrote")
       ->type_name("");
@@ -74,8 +84,8 @@ void addFiles(CLI::App &app, RunOptions &options) {
 }
 
 void addTraining(CLI::App &app, TrainOptions &train) {
-  CLI::Option *steps =
-      app.add_option("--steps", train.steps, "optimizer steps");
+  CLI::Option *steps = app.add_option("--steps", train.steps, "optimizer steps")
+                           ->check(notNegative());
   app.add_option("--epochs", train.epochs,
                  "times every row is seen, instead of --steps")
       ->capture_default_str()
@@ -95,6 +105,7 @@ void addTraining(CLI::App &app, TrainOptions &train) {
       ->transform(CLI::CheckedTransformer(schedules).description(""));
   app.add_option("--warmup-steps", train.warmupSteps,
                  "steps over which the rate rises")
+      ->check(notNegative())
       ->capture_default_str();
   app.add_option("--weight-decay", train.weightDecay,
                  "not on biases and norm weights")
@@ -140,9 +151,11 @@ void addMachine(CLI::App &app, RunOptions &options) {
       ->transform(CLI::CheckedTransformer(types).description(""));
   app.add_option("--seed", options.seed,
                  "of the order of rows, dropout and initial values")
+      ->check(notNegative())
       ->capture_default_str();
   app.add_option("--schedule-seed", options.scheduleSeed,
-                 "run launches in another legal order; changes no result");
+                 "run launches in another legal order; changes no result")
+      ->check(notNegative());
   static const std::map<std::string, bool> modes = {{"shuffle", false},
                                                     {"interleave", true}};
   app.add_option("--schedule-mode", options.scheduleInterleave,
