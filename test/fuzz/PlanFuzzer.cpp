@@ -9,7 +9,7 @@
 #include "PlanMutations.h"
 #include "PlanRun.h"
 
-#include "../unit/TinyPlan.h"
+#include "../unit/EveryKernelPlan.h"
 
 #include <cstdint>
 #include <cstdio>
@@ -18,6 +18,19 @@
 using namespace peft;
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t maxSize);
+
+/// Plans are larger than libFuzzer's default limit of 4096 bytes; flags that
+/// the user gives come later and win.
+extern "C" int LLVMFuzzerInitialize(int *count, char ***arguments) {
+  static std::string flags[] = {"-max_len=200000", "-len_control=0"};
+  static std::vector<char *> all(*arguments, *arguments + *count);
+  for (std::string &flag : flags)
+    all.insert(all.begin() + 1, flag.data());
+  *count = static_cast<int>(all.size());
+  all.push_back(nullptr);
+  *arguments = all.data();
+  return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   Expected<test::PlanOutcome> outcome =
@@ -35,7 +48,10 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
     return LLVMFuzzerMutate(data, size, maxSize);
   Expected<Plan> plan =
       decodePlan({reinterpret_cast<const std::byte *>(data), size});
-  Plan changed = plan.ok() ? std::move(*plan) : test::tinyPlan();
+  Plan changed = plan.ok()       ? std::move(*plan)
+                 : seed % 4 == 1 ? test::tinyPlan()
+                 : seed % 4 == 2 ? test::everyKernelPlan(DType::f32)
+                                 : test::everyKernelPlan(DType::bf16);
   test::PlanMutator(seed).mutate(changed);
   std::string bytes = serializePlan(changed);
   if (bytes.size() > maxSize)

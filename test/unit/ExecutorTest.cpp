@@ -1,5 +1,5 @@
 //===- ExecutorTest.cpp - the tiny plan, executed -------------------------===//
-#include "TinyPlan.h"
+#include "EveryKernelPlan.h"
 
 #include "peft/CpuDevice.h"
 #include "peft/Executor.h"
@@ -281,6 +281,47 @@ TEST(Executor, KernelTimesCountExecutedLaunches) {
   EXPECT_EQ(launches, 8u);
   std::string_view only[] = {"linear_fwd"};
   check(executor->device().replay(0, only));
+}
+
+TEST(Executor, EveryKernelRunsOnZeros) {
+  // In sanitizer builds this shows that none leaves its operands.
+  for (DType compute : {DType::f32, DType::bf16}) {
+    Plan plan = everyKernelPlan(compute);
+    ASSERT_TRUE(verifyPlan(plan).ok()) << verifyPlan(plan).message();
+    auto device = createCpuDevice({});
+    ASSERT_TRUE(device.ok());
+    auto executor = Executor::create(plan, {}, std::move(*device));
+    ASSERT_TRUE(executor.ok()) << executor.status().message();
+    for (const KernelSpec &spec : allKernels())
+      check((*executor)->run(spec.name));
+    EXPECT_EQ((*executor)->device().kernelTimes().size(), allKernels().size());
+  }
+}
+
+TEST(Executor, WildIndicesAreFaultsAndNothingElse) {
+  // Whatever the i32 buffers hold (ids, indices, counts, labels), a kernel
+  // reports it or copes; it never leaves its operands.
+  for (int32_t wild : {-1, 5, 10, 1000000, INT32_MAX, INT32_MIN}) {
+    Plan plan = everyKernelPlan(DType::f32);
+    auto device = createCpuDevice({});
+    ASSERT_TRUE(device.ok());
+    auto executor = Executor::create(plan, {}, std::move(*device));
+    ASSERT_TRUE(executor.ok()) << executor.status().message();
+    for (uint32_t i = 0; i < plan.buffers.size(); ++i) {
+      const Buffer &buffer = plan.buffers[i];
+      if (buffer.dtype != DType::i32)
+        continue;
+      std::vector<int32_t> values(buffer.size / sizeof(int32_t), wild);
+      check(
+          (*executor)->device().write(i, 0, std::as_bytes(std::span(values))));
+    }
+    for (const KernelSpec &spec : allKernels()) {
+      Status status = (*executor)->run(spec.name);
+      EXPECT_TRUE(status.ok() || status.code() == Code::badInput)
+          << status.message();
+    }
+    EXPECT_FALSE((*executor)->run("embed_fwd").ok() && wild != 5);
+  }
 }
 
 TEST(Executor, BindsWeightsByNameShapeAndType) {

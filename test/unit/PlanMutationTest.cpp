@@ -4,7 +4,7 @@
 // that what executes stays inside its buffers.
 //
 //===----------------------------------------------------------------------===//
-#include "TinyPlan.h"
+#include "EveryKernelPlan.h"
 
 #include "../fuzz/PlanMutations.h"
 #include "../fuzz/PlanRun.h"
@@ -48,11 +48,12 @@ TEST(PlanMutation, ChangedBytes) {
 }
 
 TEST(PlanMutation, ChangedFields) {
-  Plan plan = tinyPlan();
+  const Plan plans[] = {tinyPlan(), everyKernelPlan(DType::f32),
+                        everyKernelPlan(DType::bf16)};
   Tally tally;
   for (uint64_t seed = 0; seed < 5000; ++seed) {
     PlanMutator mutator(seed);
-    Plan changed = plan;
+    Plan changed = plans[seed % 3];
     for (uint64_t i = 0, count = 1 + mutator.below(3); i < count; ++i)
       mutator.mutate(changed);
     tally.run(serializePlan(changed), seed);
