@@ -30,8 +30,10 @@ while [ $# -gt 0 ]; do
 done
 out=$(realpath -m "$out")
 
+# Shows the command on the terminal, wherever its own output goes.
+exec 3>&1
 run() {
-  printf '$ %s\n' "$(printf '%s ' "$@" | sed "s#$ROOT/##g")"
+  printf '$ %s\n' "$(printf '%s ' "$@" | sed "s#$ROOT/##g")" >&3
   "$@" || stop $? "$(basename "$1") failed"
 }
 
@@ -51,9 +53,9 @@ model=$work/smollm2
 
 say "compiling the training step"
 run "$BIN/peftc" import "$model" -o "$work/model.mlir"
-run "$BIN/peftc" compile "$work/model.mlir" --lora-rank 16 --batch 8 --seq 56 \
+run "$BIN/peftc" compile "$work/model.mlir" --lora-rank 16 --batch 8 --seq 52 \
   -o "$work/step.plan"
-run "$BIN/peftc" explain "$work/step.plan" --peak
+run "$BIN/peftc" explain "$work/step.plan"
 
 say "answers before"
 # One batch of the held-out questions: the base is asked only to be seen.

@@ -20,8 +20,11 @@ import tempfile
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from peft_data.import_gguf import find_packaged_model, import_gguf
-from peft_data.tokenizer import ModelTokenizer
+sys.path.insert(
+    0, os.path.join(os.path.dirname(__file__), "..", "..", "python")
+)
+from peft_data.import_gguf import find_packaged_model, import_gguf  # noqa: E402
+from peft_data.tokenizer import ModelTokenizer  # noqa: E402
 
 QUESTIONS = [
     "What is the capital of France?",

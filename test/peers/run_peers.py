@@ -1,11 +1,11 @@
 """The comparisons that need PyTorch, transformers and PEFT, live.
 
-usage: run_peers.py --bin DIR [--only golden|adapters|gguf] [CASE ...]
+usage: run_peers.py --bin DIR [--only golden|adapters|matching|gguf] [CASE ...]
 
 golden: makes the golden files anew, compares peftc with them and them with the
 stored ones. adapters: trains a little and loads the adapter in PEFT, where no
-key may be missing or unexpected, then compares greedy answers. gguf:
-check_gguf.py. The last line counts what passed.
+key may be missing or unexpected, then compares greedy answers. matching:
+check_matching.py, random adapter configs. gguf: check_gguf.py. The last line counts what passed.
 """
 
 import argparse
@@ -73,6 +73,9 @@ def load_in_peft(model_directory, adapter):
 
 
 def greedy(model, prompts, count):
+    """Answers without the token that ends them; llama's config has one by
+    default."""
+    end = model.config.eos_token_id
     answers = []
     for prompt in prompts:
         ids = torch.tensor([prompt])
@@ -80,7 +83,8 @@ def greedy(model, prompts, count):
             for _ in range(count):
                 best = model(input_ids=ids).logits[0, -1].argmax()
                 ids = torch.cat([ids, best.view(1, 1)], 1)
-        answers.append(ids[0, len(prompt) :].tolist())
+        answer = ids[0, len(prompt) :].tolist()
+        answers.append(answer[: answer.index(end)] if end in answer else answer)
     return answers
 
 
@@ -131,12 +135,24 @@ def gguf_test(_):
     print(done.stdout.strip().splitlines()[-1])
 
 
+def matching_test(binaries, _):
+    script = os.path.join(HERE, "check_matching.py")
+    done = subprocess.run(
+        [sys.executable, script, "--bin", binaries],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise run_golden.Failure((done.stdout + done.stderr).strip()[-2000:])
+    print(done.stdout.strip().splitlines()[-2])
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bin", required=True)
-    parser.add_argument("--only", choices=["golden", "adapters", "gguf"])
+    parser.add_argument("--only", choices=["golden", "adapters", "matching", "gguf"])
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
@@ -152,6 +168,8 @@ def main():
         if options.only in (None, "adapters") and has_adapter:
             label = f"peers/adapter/{name}"
             attempt(label, counts, adapter_test, name, options.bin)
+    if options.only in (None, "matching"):
+        attempt("peers/matching", counts, matching_test, options.bin)
     if options.only in (None, "gguf"):
         attempt("peers/gguf", counts, gguf_test)
     print("{passed} passed, {failed} failed, 0 skipped".format(**counts))
