@@ -42,8 +42,8 @@ private:
   void addInputs();
   void addPorts();
   void eraseStep();
-  void addGroup();
-  void addTrained(nn::ParamOp parameter);
+  LogicalResult addGroup();
+  LogicalResult addTrained(nn::ParamOp parameter);
   void addPort(Location loc, StringRef kind, StringRef name, Value buffer);
 
   ModuleOp module;
@@ -219,15 +219,26 @@ void PlanConverter::addPorts() {
   }
 }
 
-void PlanConverter::addGroup() {
+LogicalResult PlanConverter::addGroup() {
+  for (StringRef name : {"loss_sum", "tokens", "norm_square"})
+    if (!symbols.contains(name))
+      return module.emitOpError("needs the state @")
+             << name << "; run peft-differentiate first";
   plan::GroupOp::create(
       builder, module.getLoc(), builder.getStringAttr("default"),
       builder.getF64FloatAttr(1.0), symbols.lookup("loss_sum"),
       symbols.lookup("tokens"), symbols.lookup("norm_square"));
+  return success();
 }
 
-void PlanConverter::addTrained(nn::ParamOp parameter) {
+LogicalResult PlanConverter::addTrained(nn::ParamOp parameter) {
   StringRef name = parameter.getSymName();
+  Value first = symbols.lookup((name + ".m").str());
+  Value second = symbols.lookup((name + ".v").str());
+  ArrayRef<Value> sums = gradients[name];
+  if (!first || !second || sums.empty())
+    return parameter.emitOpError("is trainable, but has no gradient or no "
+                                 "moments; run peft-differentiate first");
   Type source = parameter.getSourceType().value_or(
       parameter.getTensorType().getElementType());
   auto flag = [&](bool set) {
@@ -237,10 +248,10 @@ void PlanConverter::addTrained(nn::ParamOp parameter) {
       builder, parameter.getLoc(),
       builder.getStringAttr(parameter.getSavedName().value_or(name)),
       builder.getStringAttr(parameter.getModule().value_or("")),
-      symbols.lookup(name), ValueRange(gradients[name]),
-      symbols.lookup((name + ".m").str()), symbols.lookup((name + ".v").str()),
-      builder.getI64IntegerAttr(0), flag(!parameter.getNoDecay()),
-      flag(parameter.getZeroGradientAtStart()), TypeAttr::get(source));
+      symbols.lookup(name), sums, first, second, builder.getI64IntegerAttr(0),
+      flag(!parameter.getNoDecay()), flag(parameter.getZeroGradientAtStart()),
+      TypeAttr::get(source));
+  return success();
 }
 
 LogicalResult PlanConverter::convert() {
@@ -264,10 +275,11 @@ LogicalResult PlanConverter::convert() {
     addStateBuffer(state);
   addInputs();
   llvm::for_each(parameters, [&](auto it) { addInitializer(it); });
-  addGroup();
+  if (failed(addGroup()))
+    return failure();
   for (nn::ParamOp parameter : parameters)
-    if (parameter.getTrainable())
-      addTrained(parameter);
+    if (parameter.getTrainable() && failed(addTrained(parameter)))
+      return failure();
   addPorts();
   // Activations on one stream, gradient sums and the optimizer on the other.
   for (int stream = 0; stream < 2; ++stream)

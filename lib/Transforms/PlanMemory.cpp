@@ -41,7 +41,7 @@ struct PlanMemoryPass : public peftc::impl::PlanMemoryBase<PlanMemoryPass> {
   void runOnOperation() override {
     if (alignment <= 0 || !llvm::isPowerOf2_64(alignment)) {
       getOperation().emitOpError("arena-alignment is ")
-          << alignment << ", needed is a power of two";
+          << int64_t(alignment) << ", needed is a power of two";
       return signalPassFailure();
     }
     for (auto program : getOperation().getOps<plan::ProgramOp>())

@@ -10,10 +10,34 @@
 
 #include "peft/File.h"
 
+#include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/raw_ostream.h"
+
+#include <chrono>
 
 using namespace mlir;
 using namespace peft;
+
+namespace {
+/// Says on standard error how long each stage took, if asked to.
+class Stopwatch {
+public:
+  explicit Stopwatch(bool on) : on(on) {}
+  void lap(StringRef reached) {
+    auto now = std::chrono::steady_clock::now();
+    if (on)
+      llvm::errs() << llvm::formatv(
+          "{0,-10} {1:f1} ms\n", reached,
+          std::chrono::duration<double, std::milli>(now - begin).count());
+    begin = now;
+  }
+
+private:
+  bool on;
+  std::chrono::steady_clock::time_point begin =
+      std::chrono::steady_clock::now();
+};
+} // namespace
 
 /// FILE.plan for a file or directory FILE, in the working directory.
 static std::string defaultOutput(const std::string &model) {
@@ -33,15 +57,10 @@ pipelineOptions(const CompileOptions &options) {
   pipeline.compute = options.compute;
   pipeline.trainAll = options.trainAll;
   pipeline.maxThreads = options.maxThreads;
-  if (options.trainAll) {
-    if (!options.adapterFile.empty())
-      return usageError("--train all excludes --adapter: every parameter "
-                        "trains, there is no adapter");
+  if (options.trainAll)
     return pipeline;
-  }
   if (options.adapterFile.empty()) {
-    PEFT_ASSIGN(AdapterConfig config,
-                adapterConfigFromFlags(options.adapter));
+    PEFT_ASSIGN(AdapterConfig config, adapterConfigFromFlags(options.adapter));
     config.taskType = "CAUSAL_LM";
     pipeline.adapterConfig = writeAdapterConfig(config);
   } else {
@@ -69,20 +88,22 @@ static Status checkBase(ModuleOp module, const std::string &base) {
 
 Status run(const CompileOptions &options) {
   PEFT_ASSIGN(peftc::CompileOptions pipeline, pipelineOptions(options));
+  Stopwatch watch(options.timing);
   auto context = createContext();
   PEFT_ASSIGN(auto module, readModel(*context, options.model));
+  watch.lap("model");
   PEFT_TRY(checkBase(*module, options.base));
 
   CompileSummary summary;
   summary.batch = options.batch;
   summary.seq = options.seq;
   pipeline.afterStage = [&](StringRef stage, ModuleOp stageModule) {
+    watch.lap(stage);
     if (stage == "adapted")
       summary.adapters = peftc::reportAdapters(stageModule);
   };
   pipeline.onRemark = [&](StringRef where, StringRef text) {
-    summary.remarks.push_back((where.empty() ? "" : where + ": ").str() +
-                              text.str());
+    summary.remarks.push_back({where.str(), text.str()});
   };
   PEFT_TRY(peftc::compileModel(*module, pipeline));
   PEFT_ASSIGN(Plan plan, peftc::exportPlan(*module));
@@ -91,6 +112,7 @@ Status run(const CompileOptions &options) {
         options.output.empty() ? defaultOutput(options.model) : options.output;
     PEFT_TRY(writeFileAtomically(summary.output, serializePlan(plan)));
   }
+  watch.lap("written");
   if (!options.quiet)
     llvm::outs() << (options.json ? summary.json(plan) : summary.text(plan));
   return {};

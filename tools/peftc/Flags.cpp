@@ -46,39 +46,36 @@ constexpr const char *assembleExamples = R"(Examples:
   peftc explain step.plan --text > step.plan.mlir
   peftc assemble step.plan.mlir -o again.plan   # the same bytes)";
 
+constexpr const char *adapterGroup = "ADAPTER";
+
 void addAdapterFlags(CLI::App &app, CompileOptions &options) {
   AdapterFlags &lora = options.adapter;
-  const char *group = "ADAPTER";
   auto add = [&](const char *name, auto &value, const char *help) {
-    return app.add_option(name, value, help)->group(group);
+    return app.add_option(name, value, help)->group(adapterGroup);
   };
-  CLI::Option *file = add("--adapter", options.adapterFile,
-                          "a PEFT adapter_config.json, instead of the flags "
-                          "below")
-                          ->type_name("FILE");
-  std::vector<CLI::Option *> flags = {
-      add("--lora-rank", lora.rank, "rank of A and B")
-          ->check(CLI::Range(int64_t(1), int64_t(65536)))
-          ->capture_default_str(),
-      add("--lora-alpha", lora.alpha, "scale is alpha/rank (twice the rank)"),
-      add("--lora-dropout", lora.dropout, "on the adapter's input")
-          ->check(CLI::Range(0.0, 0.999))
-          ->capture_default_str(),
-      add("--lora-targets", lora.targets,
-          "names, a glob, or re:EXPRESSION over the module path")
-          ->capture_default_str(),
-      add("--lora-exclude", lora.exclude, "as --lora-targets"),
-      add("--lora-layers", lora.layers, "layers with adapters: 0-15, or 0,2,4"),
-      app.add_flag("--rslora", lora.rsLora, "scale is alpha/sqrt(rank)")
-          ->group(group),
-      add("--lora-bias", lora.bias, "biases that train: none, all, lora_only")
-          ->check(CLI::IsMember({"none", "all", "lora_only"}))
-          ->capture_default_str(),
-      add("--lora-init", lora.init, "how A starts: kaiming, gaussian")
-          ->check(CLI::IsMember({"kaiming", "gaussian"}))
-          ->capture_default_str()};
-  for (CLI::Option *flag : flags)
-    file->excludes(flag);
+  add("--adapter", options.adapterFile,
+      "a PEFT adapter_config.json, instead of the flags below")
+      ->type_name("FILE");
+  add("--lora-rank", lora.rank, "rank of A and B")
+      ->check(CLI::Range(int64_t(1), int64_t(65536)))
+      ->capture_default_str();
+  add("--lora-alpha", lora.alpha, "scale is alpha/rank (twice the rank)");
+  add("--lora-dropout", lora.dropout, "on the adapter's input")
+      ->check(CLI::Range(0.0, 0.999))
+      ->capture_default_str();
+  add("--lora-targets", lora.targets,
+      "names, a glob, or re:EXPRESSION over the module path")
+      ->capture_default_str();
+  add("--lora-exclude", lora.exclude, "as --lora-targets");
+  add("--lora-layers", lora.layers, "layers with adapters: 0-15, or 0,2,4");
+  app.add_flag("--rslora", lora.rsLora, "scale is alpha/sqrt(rank)")
+      ->group(adapterGroup);
+  add("--lora-bias", lora.bias, "biases that train: none, all, lora_only")
+      ->check(CLI::IsMember({"none", "all", "lora_only"}))
+      ->capture_default_str();
+  add("--lora-init", lora.init, "how A starts: kaiming, gaussian")
+      ->check(CLI::IsMember({"kaiming", "gaussian"}))
+      ->capture_default_str();
 }
 
 void addCompileFlags(CLI::App &app, CompileOptions &options) {
@@ -118,7 +115,7 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
       ->check(CLI::Range(int64_t(1), int64_t(1024)))
       ->capture_default_str();
   app.add_flag("--timing", options.timing,
-               "time of each pass, on standard error");
+               "time of each stage, on standard error");
   app.add_flag("--quiet", options.quiet, "print errors only");
   app.add_flag("--json", options.json, "print one JSON object");
 }
@@ -183,6 +180,23 @@ struct Parser {
     command->add_flag("--quiet", assemble.quiet, "print errors only");
   }
 
+  /// With `--train all` there is no adapter to describe, and with `--adapter`
+  /// the file describes it.
+  static Status checkAdapter(const CLI::App &command,
+                             const CompileOptions &options) {
+    for (const CLI::Option *option : command.get_options()) {
+      if (option->get_group() != adapterGroup || !option->count())
+        continue;
+      if (options.trainAll)
+        return usageError("--train all excludes " + option->get_name() +
+                          ": every parameter trains, there is no adapter");
+      if (!options.adapterFile.empty() && option->get_name() != "--adapter")
+        return usageError("--adapter excludes " + option->get_name() +
+                          ": the file says what the adapter is");
+    }
+    return {};
+  }
+
   CommandLine result() const {
     if (app.got_subcommand("import"))
       return import;
@@ -211,5 +225,9 @@ Expected<CommandLine> parseCommandLine(int argc, char **argv) {
     return usageError(std::string(error.what()) +
                       "; peftc --help shows the commands");
   }
+  PEFT_TRY(Parser::checkAdapter(*parser.app.get_subcommand("compile"),
+                                parser.compile));
+  PEFT_TRY(Parser::checkAdapter(*parser.app.get_subcommand("estimate"),
+                                parser.estimate));
   return parser.result();
 }

@@ -28,7 +28,7 @@ struct CompileOptions {
   int64_t batch = 1;
   int64_t seq = 2048;
   int64_t maxThreads = 8;
-  bool timing = false; ///< print the time of each pass
+  bool timing = false; ///< print the time of each stage
   bool quiet = false;
   bool json = false;
   bool estimateOnly = false; ///< no file is written

@@ -7,6 +7,7 @@
 
 #include "peft/MemoryReport.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
@@ -35,11 +36,20 @@ static ClassBytes bytesByClass(const MemoryTotals &totals) {
   return bytes;
 }
 
+std::vector<std::string> CompileSummary::notes() const {
+  std::vector<std::string> reported = adapters.lines(), result;
+  for (const Remark &remark : remarks)
+    if (!llvm::is_contained(reported, remark.text))
+      result.push_back((remark.where.empty() ? "" : remark.where + ": ") +
+                       remark.text);
+  return result;
+}
+
 std::string CompileSummary::text(const Plan &plan) const {
   std::string result;
   llvm::raw_string_ostream out(result);
-  for (const std::string &remark : remarks)
-    out << "note: " << remark << "\n";
+  for (const std::string &note : notes())
+    out << "note: " << note << "\n";
   for (const std::string &line : adapters.lines())
     out << line << "\n";
   MemoryTotals totals = memoryTotals(plan);
@@ -73,9 +83,9 @@ std::string CompileSummary::json(const Plan &plan) const {
   llvm::json::Array reported;
   for (const std::string &line : adapters.lines())
     reported.push_back(line);
-  llvm::json::Array notes;
-  for (const std::string &remark : remarks)
-    notes.push_back(remark);
+  llvm::json::Array noted;
+  for (const std::string &note : notes())
+    noted.push_back(note);
   peftc::StepCost cost = peftc::stepCost(plan);
   llvm::json::Object object{{"adapters", std::move(reported)},
                             {"adapted_modules", adapters.adaptedModules},
@@ -90,7 +100,7 @@ std::string CompileSummary::json(const Plan &plan) const {
                             {"mapped_bytes", totals.mappedBytes},
                             {"ratio_to_lower_bound", ratioToBound(totals)},
                             {"micro_step_flops", cost.flops("micro_step")},
-                            {"notes", std::move(notes)}};
+                            {"notes", std::move(noted)}};
   if (!output.empty())
     object["plan"] = output;
   std::string result;

@@ -11,12 +11,19 @@
 
 struct CompileSummary {
   peftc::AdapterReport adapters;
-  std::vector<std::string> remarks;
-  std::string output; ///< empty: nothing was written
+  struct Remark {
+    std::string where, text;
+  };
+  std::vector<Remark> remarks; ///< of the passes, the adapter's included
+  std::string output;          ///< empty: nothing was written
   int64_t batch = 0, seq = 0;
 
   std::string text(const peft::Plan &plan) const;
   std::string json(const peft::Plan &plan) const;
+
+private:
+  /// The remarks that the adapter report does not say anyway.
+  std::vector<std::string> notes() const;
 };
 
 #endif // PEFTC_TOOLS_SUMMARY_H
