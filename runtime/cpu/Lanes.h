@@ -67,8 +67,8 @@ PEFT_INLINE void storeOne(F32 *to, float value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-/// whole(offset) for each sixteen of [0, count), then tail(offset, left) for the
-/// rest, if there is one.
+/// whole(offset) for each sixteen of [0, count), then tail(offset, left) for
+/// the rest, if there is one.
 template <typename Whole, typename Tail>
 PEFT_INLINE void forChunks(uint64_t count, const Whole &whole,
                            const Tail &tail) {
