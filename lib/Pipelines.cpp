@@ -25,6 +25,8 @@ void peftc::populateModelToAdapted(OpPassManager &pm,
   else
     pm.addPass(
         createAttachAdapters(AttachAdaptersOptions{options.adapterConfig}));
+  if (!options.base.empty())
+    pm.addPass(createConvertBase(ConvertBaseOptions{options.base}));
   SpecializeModelOptions shapes;
   shapes.batch = options.batch;
   shapes.seq = options.seq;
@@ -90,6 +92,9 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<std::string> compute{*this, "compute",
                               llvm::cl::desc("compute type: bf16 or f32"),
                               llvm::cl::init("bf16")};
+  Option<std::string> base{*this, "base",
+                           llvm::cl::desc("storage of frozen weights"),
+                           llvm::cl::init("")};
   Option<int64_t> headChunkBytes{
       *this, "head-chunk-bytes",
       llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
@@ -142,22 +147,37 @@ peft::Status peftc::compileModel(ModuleOp module,
   return {};
 }
 
+static CompileOptions compileOptions(const PipelineOptions &flags) {
+  CompileOptions options;
+  options.adapterConfig = flags.config;
+  options.trainAll = flags.trainAll;
+  options.batch = flags.batch;
+  options.seq = flags.seq;
+  options.compute = flags.compute;
+  options.base = flags.base;
+  options.headChunkBytes = flags.headChunkBytes;
+  options.maxThreads = flags.maxThreads;
+  return options;
+}
+
 void peftc::registerPipelines() {
-  PassPipelineRegistration<PipelineOptions>(
+  registerPassPipeline(
       "peft-compile", "all stages from an imported model to a plan",
-      [](OpPassManager &pm, const PipelineOptions &flags) {
-        CompileOptions options;
-        options.adapterConfig = flags.config;
-        options.trainAll = flags.trainAll;
-        options.batch = flags.batch;
-        options.seq = flags.seq;
-        options.compute = flags.compute;
-        options.headChunkBytes = flags.headChunkBytes;
-        options.maxThreads = flags.maxThreads;
+      [](OpPassManager &pm, StringRef text,
+         function_ref<LogicalResult(const Twine &)> errorHandler) {
+        PipelineOptions flags;
+        if (failed(flags.parseFromString(text)))
+          return failure();
         for (const Stage &stage : stages) {
-          stage.populate(pm, options);
+          stage.populate(pm, compileOptions(flags));
           if (stage.name == flags.until)
-            break;
+            return success();
         }
+        return errorHandler("'" + flags.until +
+                            "' is no stage: take adapted, "
+                            "step, converted or planned");
+      },
+      [](function_ref<void(const detail::PassOptions &)> optionHandler) {
+        optionHandler(PipelineOptions());
       });
 }

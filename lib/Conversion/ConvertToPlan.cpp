@@ -131,6 +131,12 @@ int64_t PlanConverter::addWeight(nn::ParamOp parameter, Type element) {
   return weightCount++;
 }
 
+/// Whether a frozen weight has another type than its file: then it is a copy.
+static bool isConverted(nn::ParamOp parameter) {
+  std::optional<Type> stored = parameter.getSourceType();
+  return stored && *stored != parameter.getTensorType().getElementType();
+}
+
 LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
   RankedTensorType type = parameter.getTensorType();
   if (!dtypeOf(type.getElementType()))
@@ -140,11 +146,14 @@ LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
   if (parameter.getTrainable()) {
     buffer = plan.addBuffer(parameter.getLoc(), parameter.getSymName(), type,
                             "adapter");
-  } else if (parameter.getInit() == "stored") {
+  } else if (parameter.getInit() != "stored") {
+    return parameter.emitOpError("is frozen, but not stored in the model");
+  } else if (isConverted(parameter)) {
+    buffer = plan.addBuffer(parameter.getLoc(), parameter.getSymName(), type,
+                            "base");
+  } else {
     buffer = plan.addMapped(parameter.getLoc(), parameter.getSymName(), type,
                             weights.lookup(parameter.getSymName()));
-  } else {
-    return parameter.emitOpError("is frozen, but not stored in the model");
   }
   symbols[parameter.getSymName()] = buffer;
   return success();
@@ -152,7 +161,7 @@ LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
 
 void PlanConverter::addInitializer(nn::ParamOp parameter) {
   StringRef init = parameter.getInit();
-  if (!parameter.getTrainable() || init == "zeros")
+  if (init == "zeros" || (!parameter.getTrainable() && !isConverted(parameter)))
     return;
   Value buffer = symbols.lookup(parameter.getSymName());
   IntegerAttr weight, stream;

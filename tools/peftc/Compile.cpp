@@ -4,7 +4,6 @@
 #include "Summary.h"
 
 #include "peftc/Analysis/AdapterReport.h"
-#include "peftc/Dialect/NN/NN.h"
 #include "peftc/Pipelines.h"
 #include "peftc/Target/PlanFile.h"
 
@@ -57,6 +56,8 @@ pipelineOptions(const CompileOptions &options) {
   pipeline.compute = options.compute;
   pipeline.trainAll = options.trainAll;
   pipeline.maxThreads = options.maxThreads;
+  if (options.base != "stored")
+    pipeline.base = options.base;
   if (options.trainAll)
     return pipeline;
   if (options.adapterFile.empty()) {
@@ -69,31 +70,12 @@ pipelineOptions(const CompileOptions &options) {
   return pipeline;
 }
 
-/// `--base TYPE` names the type the weights have already; changing it comes
-/// with quantization.
-static Status checkBase(ModuleOp module, const std::string &base) {
-  if (base == "stored")
-    return {};
-  for (auto parameter : module.getOps<peftc::nn::ParamOp>()) {
-    std::string found;
-    llvm::raw_string_ostream(found)
-        << parameter.getTensorType().getElementType();
-    if (found != base)
-      return usageError("--base " + base + ": not in this version; '" +
-                        parameter.getSymName().str() + "' is stored as " +
-                        found + ", use --base stored");
-  }
-  return {};
-}
-
 Status run(const CompileOptions &options) {
   PEFT_ASSIGN(peftc::CompileOptions pipeline, pipelineOptions(options));
   Stopwatch watch(options.timing);
   auto context = createContext();
   PEFT_ASSIGN(auto module, readModel(*context, options.model));
   watch.lap("model");
-  PEFT_TRY(checkBase(*module, options.base));
-
   CompileSummary summary;
   summary.batch = options.batch;
   summary.seq = options.seq;

@@ -66,6 +66,10 @@ std::string CompileSummary::text(const Plan &plan) const {
   out << "  " << column("mapped", 12)
       << rightColumn(formatBytes(totals.mappedBytes), 12)
       << "  (weights, read in place)\n";
+  size_t base = static_cast<size_t>(BufferClass::base);
+  if (uint64_t copied = totals.persistent[base])
+    out << "note: --base keeps " << formatBytes(copied)
+        << " of converted weights in the arena; they are not read in place\n";
   peftc::StepCost cost = peftc::stepCost(plan);
   out << "work: " << formatCount(cost.flops("micro_step"))
       << "FLOP per micro-step, if every token is trained\n";

@@ -53,6 +53,24 @@ def TrainAllParameters : Pass<"peft-train-all-parameters", "::mlir::ModuleOp"> {
   let dependentDialects = ["::peftc::nn::NNDialect"];
 }
 
+def ConvertBase : Pass<"peft-convert-base", "::mlir::ModuleOp"> {
+  let summary = "store the frozen weights in another type";
+  let description = [{
+    Before: an adapted model whose frozen parameters have the type their tensor
+    is stored in. After: every frozen parameter has element type `type` and
+    remembers the stored one as `sourceType`; the plan then keeps a rounded copy
+    in the arena instead of mapping the file. Trained parameters stay f32
+    masters. Separate from the import because the choice belongs to one plan,
+    not to the model.
+    (* example filepath=test/Transforms/convert-base.mlir *)
+  }];
+  let options = [
+    Option<"type", "type", "std::string", "\"\"", "f32, bf16 or f16">
+  ];
+  let statistics = [Statistic<"converted", "parameters-converted", "Number of parameters that changed their type">];
+  let dependentDialects = ["::peftc::nn::NNDialect"];
+}
+
 def Differentiate : Pass<"peft-differentiate", "::mlir::ModuleOp"> {
   let summary = "build the training step: micro_step, update, eval, logits";
   let description = [{
