@@ -45,8 +45,11 @@ private:
   }
   template <typename T>
   void numbers(const flatbuffers::Vector<T> *source, std::vector<T> &values) {
-    if (source && spend(source->size() * sizeof(T)))
-      values.assign(source->begin(), source->end());
+    if (!source || source->size() == 0 || !spend(source->size() * sizeof(T)))
+      return;
+    // The verifier does not say that the elements are aligned.
+    values.resize(source->size());
+    std::memcpy(values.data(), source->Data(), values.size() * sizeof(T));
   }
   template <typename To, typename From>
   void enumerator(From source, From last, const char *what, To &value) {
