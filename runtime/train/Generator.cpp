@@ -224,8 +224,13 @@ Status peft::answer(Executor &executor, const ModelDirectory &model,
   }
   std::string lines;
   for (size_t i = 0; i < answers.size(); ++i) {
-    console.result(questions.shown[i] + " => " +
-                   (texts.empty() ? idText(answers[i]) : texts[i]));
+    std::string text = questions.shown[i] + " => " +
+                       (texts.empty() ? idText(answers[i]) : texts[i]);
+    // In the batch form the file is the result.
+    if (options.answerFile.empty())
+      console.result(text);
+    else
+      console.print(text);
     lines += "{\"ids\": " + idText(answers[i]);
     if (!texts.empty())
       lines += ", \"text\": " + quoteJson(texts[i]);

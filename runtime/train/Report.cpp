@@ -125,6 +125,8 @@ void peft::printRow(Console &console, const TokenFile &file, uint64_t row,
       std::string text = *shown;
       while (!text.empty() && text.back() == '\n')
         text.pop_back();
+      for (size_t at = 0; (at = text.find('\n', at)) != text.npos; at += 12)
+        text.insert(at + 1, 11, ' ');
       return console.print(label, text);
     }
   }

@@ -2,6 +2,7 @@
 #include "peft/Session.h"
 
 #include "AdapterFiles.h"
+#include "CheckPlan.h"
 #include "Console.h"
 #include "DataFeed.h"
 #include "Generator.h"
@@ -79,6 +80,7 @@ Expected<TokenFile> Session::openData(const std::string &path,
 /// reserved and before anything is written.
 Status Session::prepare() {
   PEFT_ASSIGN(Plan plan, loadPlan(options.plan));
+  PEFT_TRY(checkTrainingPlan(plan).in(options.plan));
   if (uint64_t(plan.batch) * options.train.gradAccum > INT32_MAX)
     return usageError("--grad-accum " +
                       std::to_string(options.train.gradAccum) + " with " +

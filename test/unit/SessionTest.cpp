@@ -237,6 +237,19 @@ TEST_F(SessionTest, aStepWithoutTrainedTokensIsSkippedAndCounted) {
   EXPECT_EQ(lines[1]["tokens"], 1);
 }
 
+TEST_F(SessionTest, aPlanThatIsSafeButTrainsNothingIsRefused) {
+  files.write("step.plan", serializePlan(tinyPlan()));
+  EXPECT_TRUE(failsWith(run(), Code::badInput, "no entry 'eval'"));
+  Plan plan = TrainPlan().finish();
+  plan.seq = INT32_MAX;
+  writePlan(plan);
+  EXPECT_TRUE(failsWith(run(), Code::badInput, "port 'input_ids' has 8"));
+  plan = TrainPlan().finish();
+  std::erase_if(plan.ports, [](const Port &p) { return p.name == "metrics"; });
+  writePlan(plan);
+  EXPECT_TRUE(failsWith(run(), Code::badInput, "'metrics' is missing"));
+}
+
 TEST_F(SessionTest, checkTouchesExactlyThePlannedMemory) {
   options.data = options.output = "";
   options.check = true;

@@ -1,0 +1,80 @@
+//===- CheckPlan.cpp - whether a plan is one that trains ------------------===//
+#include "CheckPlan.h"
+
+#include "peft/KernelSpec.h"
+
+using namespace peft;
+
+namespace {
+struct NeededPort {
+  const char *name;
+  Port::Kind kind;
+  DType dtype;
+  uint64_t elements;
+};
+
+constexpr const char *hint = "; compile the model again with peftc compile";
+
+Status checkPort(const Plan &plan, const NeededPort &needed) {
+  uint32_t index = plan.findPort(needed.name);
+  std::string where = std::string("the plan's port '") + needed.name + "'";
+  if (index == none)
+    return badInput(where + " is missing" + hint);
+  const Port &port = plan.ports[index];
+  const Buffer &buffer = plan.buffers[port.buffer];
+  uint64_t found = buffer.size / byteSize(buffer.dtype);
+  if (port.kind != needed.kind)
+    return badInput(where + " is of another kind" + hint);
+  if (buffer.dtype != needed.dtype || found != needed.elements)
+    return badInput(where + " has " + std::to_string(found) + " elements of " +
+                    std::string(name(buffer.dtype)) + ", needed are " +
+                    std::to_string(needed.elements) + " of " +
+                    std::string(name(needed.dtype)) + hint);
+  return {};
+}
+} // namespace
+
+Status peft::checkTrainingPlan(const Plan &plan) {
+  using enum Port::Kind;
+  for (const char *entry : {"micro_step", "update", "eval", "logits"})
+    if (plan.findEntry(entry) == none)
+      return badInput(std::string("the plan has no entry '") + entry + "'" +
+                      hint);
+  if (plan.batch == 0 || plan.seq == 0 || plan.vocab == 0)
+    return badInput(std::string("the plan has no rows, tokens or vocabulary") +
+                    hint);
+  if (plan.vocab > INT32_MAX)
+    return badInput("the plan's vocabulary of " + std::to_string(plan.vocab) +
+                    " does not fit 31 bits");
+  if (plan.parameters.empty())
+    return badInput(std::string("the plan trains nothing") + hint);
+  // Products of a stranger's numbers: they stay at the largest value and then
+  // differ from the buffer's size.
+  uint64_t rows = (Saturating(plan.batch) * Saturating(plan.seq)).value;
+  uint64_t scores = (Saturating(plan.batch) * Saturating(plan.vocab)).value;
+  const NeededPort ports[] = {
+      {"input_ids", input, DType::i32, rows},
+      {"labels", input, DType::i32, rows},
+      {"position_ids", input, DType::i32, rows},
+      {"segment_ids", input, DType::i32, rows},
+      {"logit_rows", input, DType::i32, plan.batch},
+      {"step", scalar, DType::i32, 1},
+      {"first_row", scalar, DType::i32, 1},
+      {"seed", scalar, DType::i64, 1},
+      {"learning_rate", scalar, DType::f64, 1},
+      {"beta1", scalar, DType::f64, 1},
+      {"beta2", scalar, DType::f64, 1},
+      {"epsilon", scalar, DType::f64, 1},
+      {"weight_decay", scalar, DType::f64, 1},
+      {"max_grad_norm", scalar, DType::f64, 1},
+      {"metrics", output, DType::f64, 4},
+      {"loss_sum", output, DType::f64, 1},
+      {"tokens", output, DType::i64, 1},
+      {"eval_loss_sum", output, DType::f64, 1},
+      {"eval_tokens", output, DType::i64, 1},
+      {"logits", output, DType::f32, scores},
+  };
+  for (const NeededPort &port : ports)
+    PEFT_TRY(checkPort(plan, port));
+  return {};
+}
