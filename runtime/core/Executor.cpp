@@ -87,6 +87,7 @@ sliceOf(const Weight &weight, std::span<const std::byte> bytes) {
 Status Executor::initialize(uint64_t seed) {
   constexpr uint64_t pieceElements = 16384;
   std::vector<float> piece(pieceElements);
+  std::vector<std::byte> rounded(pieceElements * sizeof(float));
   for (const Initializer &start : planValue.initializers) {
     const Buffer &buffer = planValue.buffers[start.buffer];
     InitialValues values{start, buffer.shape.back(), seed};
@@ -104,8 +105,10 @@ Status Executor::initialize(uint64_t seed) {
       std::span<float> part(piece.data(),
                             std::min(pieceElements, elements(buffer) - first));
       values.produce(first, part);
-      PEFT_TRY(deviceValue->write(start.buffer, first * sizeof(float),
-                                  std::as_bytes(part)));
+      narrow(buffer.dtype, part, rounded.data());
+      uint64_t size = byteSize(buffer.dtype);
+      PEFT_TRY(deviceValue->write(start.buffer, first * size,
+                                  {rounded.data(), part.size() * size}));
     }
   }
   return {};

@@ -73,4 +73,37 @@ void widen(DType type, const std::byte *source, std::span<float> values) {
   }
 }
 
+static uint16_t toBrain(float value) {
+  uint32_t bits = std::bit_cast<uint32_t>(value);
+  if (std::isnan(value))
+    return static_cast<uint16_t>(bits >> 16 | 0x40); // quiet
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static uint16_t toHalf(float value) {
+  uint32_t bits = std::bit_cast<uint32_t>(value);
+  uint16_t sign = bits >> 16 & 0x8000;
+  bits &= 0x7fffffff;
+  if (bits > 0x7f800000)
+    return sign | 0x7e00; // a quiet NaN
+  if (bits >= 0x477ff000) // 65520 is nearer to 65536 than to 65504
+    return sign | 0x7c00;
+  if (bits < 0x38800000) // below 2^-14: multiples of 2^-24
+    return sign | static_cast<uint16_t>(std::nearbyint(
+                      std::ldexp(std::bit_cast<float>(bits), 24)));
+  bits += 0xfff + (bits >> 13 & 1);
+  return sign | static_cast<uint16_t>((bits - 0x38000000) >> 13);
+}
+
+void narrow(DType type, std::span<const float> values, std::byte *result) {
+  if (type == DType::f32) {
+    std::memcpy(result, values.data(), values.size_bytes());
+    return;
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    uint16_t bits = type == DType::f16 ? toHalf(values[i]) : toBrain(values[i]);
+    std::memcpy(result + 2 * i, &bits, sizeof bits);
+  }
+}
+
 } // namespace peft

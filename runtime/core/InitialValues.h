@@ -21,6 +21,10 @@ void drawGaussian(uint64_t seed, uint64_t stream, double standardDeviation,
 /// Converts stored elements (f32, bf16 or f16 at any address) to f32, exactly.
 void widen(DType type, const std::byte *source, std::span<float> values);
 
+/// Converts f32 to f32, bf16 or f16, rounding to nearest even; what is too
+/// large for the type becomes an infinity.
+void narrow(DType type, std::span<const float> values, std::byte *result);
+
 } // namespace peft
 
 #endif // PEFT_CORE_INITIALVALUES_H

@@ -59,14 +59,16 @@ static Status checkInitializer(const Plan &plan, const Initializer &start) {
     return badInput("buffer " + quoted(buffer.name) + " has " +
                     std::to_string(elements(buffer)) + " elements, weight " +
                     quoted(weight.name) + " has " + std::to_string(held));
-  bool real = weight.dtype == DType::f32 || weight.dtype == DType::bf16 ||
-              weight.dtype == DType::f16;
-  if (buffer.dtype != weight.dtype && !(buffer.dtype == DType::f32 && real))
+  auto real = [](DType type) {
+    return type == DType::f32 || type == DType::bf16 || type == DType::f16;
+  };
+  if (buffer.dtype != weight.dtype &&
+      !(real(buffer.dtype) && real(weight.dtype)))
     return badInput("weight " + quoted(weight.name) + " is " +
                     std::string(name(weight.dtype)) + " and buffer " +
                     quoted(buffer.name) + " " +
                     std::string(name(buffer.dtype)) +
-                    "; they may be equal, or the buffer f32");
+                    "; they may be equal, or both of f32, bf16, f16");
   return {};
 }
 
