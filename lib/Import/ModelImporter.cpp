@@ -71,14 +71,8 @@ static peft::Status markPadding(OpBuilder &builder, ParameterTable &parameters,
               peft::parseModelConfig(configText, path));
   if (!config.padTokenId)
     return {};
-  int64_t row = *config.padTokenId;
-  if (row >= config.vocab)
-    return peft::badInput(path + ": pad_token_id is " + std::to_string(row) +
-                          ", which the vocabulary of " +
-                          std::to_string(config.vocab) +
-                          " tokens does not have");
   parameters.get("model.embed_tokens.weight", {config.vocab, config.hidden})
-      .setPaddingIdxAttr(builder.getI64IntegerAttr(row));
+      .setPaddingIdxAttr(builder.getI64IntegerAttr(*config.padTokenId));
   return {};
 }
 

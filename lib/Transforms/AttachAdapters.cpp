@@ -95,7 +95,7 @@ private:
   nn::ParamOp declareFactor(Location location, StringRef module,
                             StringRef factor, int64_t rows, int64_t columns);
   void trainSaved(const ModelModules &modules);
-  void trainBiases(const ModelModules &modules);
+  LogicalResult trainBiases(const ModelModules &modules);
   void finish(const ModelModules &modules);
 
   LogicalResult refuse(const peft::Status &status) {
@@ -147,7 +147,8 @@ LogicalResult AttachAdapters::run() {
     attach(modules.linears[adapted.module], adapted);
   attached = match.adapted.size();
   trainSaved(modules);
-  trainBiases(modules);
+  if (failed(trainBiases(modules)))
+    return failure();
   finish(modules);
   return success();
 }
@@ -225,16 +226,24 @@ void AttachAdapters::trainSaved(const ModelModules &modules) {
 }
 
 /// bias = all: every bias of the model; lora_only: those of adapted modules.
-void AttachAdapters::trainBiases(const ModelModules &modules) {
+LogicalResult AttachAdapters::trainBiases(const ModelModules &modules) {
   if (match.config.bias == peft::LoraBias::none)
-    return;
+    return success();
   llvm::StringSet<> adapted;
   for (const AdaptedModule &module : match.adapted)
     adapted.insert(modules.infos[module.module].path);
   for (auto param : getOperation().getOps<nn::ParamOp>()) {
     StringRef path = param.getSymName();
-    if (param.getTrainable() || !path.consume_back(".bias"))
+    if (!path.consume_back(".bias"))
       continue;
+    if (param.getTrainable()) {
+      // PEFT would save it three times, twice under names of its wrappers.
+      if (match.config.bias == peft::LoraBias::all)
+        return param.emitOpError()
+               << "trains twice: bias is 'all', and modules_to_save contains '"
+               << path << "'; take bias 'none' or 'lora_only'";
+      continue;
+    }
     // PEFT's adapter layer wraps the linear, which it calls base_layer.
     bool wrapped = adapted.contains(path);
     if (!wrapped && match.config.bias == peft::LoraBias::loraOnly)
@@ -243,6 +252,7 @@ void AttachAdapters::trainBiases(const ModelModules &modules) {
     param.setSavedName(
         (savedPrefix + path + (wrapped ? ".base_layer.bias" : ".bias")).str());
   }
+  return success();
 }
 
 /// Leaves the normalised config, what was excluded, and a remark per kind.

@@ -70,7 +70,7 @@
 // SAVE: nn.param @lm_head.weight : tensor<32x8xf32>
 
 // GAUSSIAN: nn.param @base_model.model.lm_head.lora_A.weight : tensor<4x8xf32> {init = "gaussian", module = "lm_head", stddev = 2.500000e-01 : f64, trainable, zeroGradientAtStart}
-// GAUSSIAN: lora.linear %{{.*}}, @lm_head.weight {{.*}} module = "lm_head"
+// GAUSSIAN: lora.linear %{{.*}}, @lm_head.weight {{.*}}module = "lm_head"
 
 // PEFT's init_lora_weights: false leaves both factors random.
 // RANDOM: lora_A.weight : tensor<8x8xf32> {init = "kaiming_uniform", module = "model.layers.0.self_attn.q_proj", trainable}
