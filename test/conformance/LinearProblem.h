@@ -40,6 +40,9 @@ public:
   /// the test when bytes around an operand or an input have changed.
   Tensor run(Path path, unsigned threads) const;
 
+  /// Whether the launch is refused.
+  bool fault(Path path) const;
+
   const Tensor &operator[](const std::string &operand) const {
     return tensors.at(operand);
   }
@@ -56,6 +59,9 @@ public:
   std::map<std::string, Tensor> tensors;
 
 private:
+  Fault launch(Path path, unsigned threads,
+               std::map<std::string, Tensor> &operands) const;
+
   std::vector<AttributeValue> attributes;
 };
 

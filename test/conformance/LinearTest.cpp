@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "LinearProblem.h"
+#include "Suite.h"
 
 #include "cpu/Numbers.h"
 #include "peft/Philox.h"
@@ -17,10 +18,6 @@ using namespace peft::cpu;
 using namespace peft::cpu::test;
 
 namespace {
-
-const char *const kernelNames[] = {
-    "linear_fwd", "linear_lora_fwd", "linear_dx",     "linear_lora_dx",
-    "linear_dw",  "bias_dw",         "lora_down_fwd", "lora_down_dw"};
 
 struct Sizes {
   uint64_t m, n, k, r;
@@ -207,23 +204,21 @@ void checkReference(const std::string &kernel, const Sizes &sizes,
     }
 }
 
-TEST(Linear, ReferenceIsTheSumInDouble) {
-  Sizes sizes{9, 21, 35, 5};
-  for (const char *kernel : kernelNames)
-    for (DType compute : {DType::f32, DType::bf16})
-      for (DType weight : {DType::f32, DType::bf16, DType::f16})
-        for (unsigned bits = 0; bits < 32; ++bits) {
-          Variant variant{compute, weight};
-          variant.init = bits & 1;
-          variant.bias = bits & 2;
-          variant.count = bits & 4;
-          variant.dropout = bits & 8;
-          variant.index = bits & 16;
-          variant.out = bits & 2 ? compute : DType::f32;
-          checkReference(kernel, sizes, variant);
-          if (HasFatalFailure())
-            return;
-        }
+void checkReference(const std::string &kernel) {
+  for (DType compute : {DType::f32, DType::bf16})
+    for (DType weight : {DType::f32, DType::bf16, DType::f16})
+      for (unsigned bits = 0; bits < 32; ++bits) {
+        Variant variant{compute, weight};
+        variant.init = bits & 1;
+        variant.bias = bits & 2;
+        variant.count = bits & 4;
+        variant.dropout = bits & 8;
+        variant.index = bits & 16;
+        variant.out = bits & 2 ? compute : DType::f32;
+        checkReference(kernel, {9, 21, 35, 5}, variant);
+        if (testing::Test::HasFatalFailure())
+          return;
+      }
 }
 
 //===----------------------------------------------------------------------===//
@@ -270,84 +265,96 @@ void checkPaths(const std::string &kernel, const Sizes &sizes,
     }
 }
 
-TEST(Linear, PathsEqualTheReferenceOnSmallShapes) {
-  std::mt19937_64 random(1);
-  for (unsigned trial = 0; trial < 60; ++trial)
-    for (const char *kernel : kernelNames) {
-      auto size = [&](uint64_t most) { return 1 + random() % most; };
-      Sizes sizes{size(30), size(70), size(70), size(20)};
-      if (trial % 8 == 0)
-        sizes.k = 1;
-      if (trial % 8 == 1)
-        sizes.n = 1;
-      Variant variant = randomVariant(random);
-      if (variant.count)
-        sizes.m += 2;
-      checkPaths(kernel, sizes, variant, random());
-      if (HasFatalFailure())
-        return;
-    }
+void checkSmallShapes(const std::string &kernel, std::mt19937_64 &random) {
+  for (unsigned trial = 0; trial < 60; ++trial) {
+    auto size = [&](uint64_t most) { return 1 + random() % most; };
+    Sizes sizes{size(30), size(70), size(70), size(20)};
+    if (trial % 8 == 0)
+      sizes.k = 1;
+    if (trial % 8 == 1)
+      sizes.n = 1;
+    Variant variant = randomVariant(random);
+    if (variant.count)
+      sizes.m += 2;
+    checkPaths(kernel, sizes, variant, random());
+    if (testing::Test::HasFatalFailure())
+      return;
+  }
 }
 
-TEST(Linear, EveryRowCountEqualsTheReference) {
-  for (const char *kernel : kernelNames)
-    for (uint64_t rows = 1; rows <= 30; ++rows) {
-      checkPaths(kernel, {rows, rows + 3, 40, rows},
-                 {DType::bf16, DType::bf16, DType::bf16}, rows);
-      checkPaths(kernel, {rows, rows + 3, 40, rows}, {}, rows);
-      if (HasFatalFailure())
-        return;
-    }
+void checkEveryRowCount(const std::string &kernel) {
+  for (uint64_t rows = 1; rows <= 30; ++rows) {
+    checkPaths(kernel, {rows, rows + 3, 40, rows},
+               {DType::bf16, DType::bf16, DType::bf16}, rows);
+    checkPaths(kernel, {rows, rows + 3, 40, rows}, {}, rows);
+    if (testing::Test::HasFatalFailure())
+      return;
+  }
 }
 
 /// More than one block of the reduction, group of columns and block of rows.
-TEST(Linear, PathsEqualTheReferenceOnLargeShapes) {
-  std::mt19937_64 random(2);
+void checkLargeShapes(const std::string &kernel, std::mt19937_64 &random) {
   constexpr Sizes shapes[] = {{70, 300, 1111, 17},
                               {37, 1300, 90, 8},
                               {600, 40, 33, 64},
                               {1100, 33, 40, 3},
                               {16, 130, 530, 600}};
   for (const Sizes &sizes : shapes)
-    for (const char *kernel : kernelNames)
-      for (DType compute : {DType::f32, DType::bf16}) {
-        Variant variant = randomVariant(random);
-        variant.compute = compute;
-        variant.out = random() % 2 ? compute : DType::f32;
-        checkPaths(kernel, sizes, variant, random());
-        if (HasFatalFailure())
-          return;
-      }
-}
-
-TEST(Linear, NotANumberAndInfinityPropagate) {
-  for (const char *kernel : kernelNames)
     for (DType compute : {DType::f32, DType::bf16}) {
-      LinearProblem problem =
-          makeProblem(kernel, {20, 40, 50, 16}, {compute, compute, compute}, 3);
-      const char *left = problem.has("dy") ? "dy" : "x";
-      Tensor &tensor = problem.tensors.at(left);
-      bool bf16 = compute == DType::bf16;
-      auto put = [&](uint64_t at, float value) {
-        if (bf16)
-          storeAt(tensor.data(), at,
-                  static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
-        else
-          storeAt(tensor.data(), at, value);
-      };
-      put(3, std::nanf(""));
-      put(tensor.columns + 7, INFINITY);
-      Tensor reference = problem.run(Path::plain, 1);
-      uint64_t special = 0;
-      for (uint64_t i = 0; i < reference.rows; ++i)
-        for (uint64_t j = 0; j < reference.columns; ++j)
-          special += !std::isfinite(reference.at(i, j));
-      EXPECT_GT(special, 0u) << kernel;
-      for (Path path : vectorPaths())
-        EXPECT_EQ(0u, countDifferences(reference, problem.run(path, 2)))
-            << kernel << " " << nameOf(path);
+      Variant variant = randomVariant(random);
+      variant.compute = compute;
+      variant.out = random() % 2 ? compute : DType::f32;
+      checkPaths(kernel, sizes, variant, random());
+      if (testing::Test::HasFatalFailure())
+        return;
     }
 }
+
+void checkNotFinite(const std::string &kernel) {
+  for (DType compute : {DType::f32, DType::bf16}) {
+    LinearProblem problem =
+        makeProblem(kernel, {20, 40, 50, 16}, {compute, compute, compute}, 3);
+    Tensor &tensor = problem.tensors.at(problem.has("dy") ? "dy" : "x");
+    auto put = [&](uint64_t at, float value) {
+      if (compute == DType::bf16)
+        storeAt(tensor.data(), at,
+                static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
+      else
+        storeAt(tensor.data(), at, value);
+    };
+    put(3, std::nanf(""));
+    put(tensor.columns + 7, INFINITY);
+    Tensor reference = problem.run(Path::plain, 1);
+    uint64_t notFinite = 0;
+    for (uint64_t i = 0; i < reference.rows; ++i)
+      for (uint64_t j = 0; j < reference.columns; ++j)
+        notFinite += !std::isfinite(reference.at(i, j));
+    EXPECT_GT(notFinite, 0u) << kernel;
+    for (Path path : vectorPaths())
+      EXPECT_EQ(0u, countDifferences(reference, problem.run(path, 2)))
+          << kernel << " " << nameOf(path);
+  }
+}
+
+void checkKernel(const std::string &kernel) {
+  conformance::noteCompared(kernel);
+  std::mt19937_64 random(1);
+  checkReference(kernel);
+  checkSmallShapes(kernel, random);
+  checkEveryRowCount(kernel);
+  checkLargeShapes(kernel, random);
+  checkNotFinite(kernel);
+}
+
+using conformance::Conformance;
+TEST_F(Conformance, linear_fwd) { checkKernel("linear_fwd"); }
+TEST_F(Conformance, linear_lora_fwd) { checkKernel("linear_lora_fwd"); }
+TEST_F(Conformance, linear_dx) { checkKernel("linear_dx"); }
+TEST_F(Conformance, linear_lora_dx) { checkKernel("linear_lora_dx"); }
+TEST_F(Conformance, linear_dw) { checkKernel("linear_dw"); }
+TEST_F(Conformance, bias_dw) { checkKernel("bias_dw"); }
+TEST_F(Conformance, lora_down_fwd) { checkKernel("lora_down_fwd"); }
+TEST_F(Conformance, lora_down_dw) { checkKernel("lora_down_dw"); }
 
 //===----------------------------------------------------------------------===//
 // Sums over micro-batches
@@ -391,6 +398,21 @@ TEST(Linear, AnySplitIntoMicroBatchesGivesTheSameSums) {
           ASSERT_EQ(0u, countDifferences(all, part[part.output]))
               << kernel << " " << nameOf(path) << " rows " << m;
         }
+}
+
+/// A count past the index must not make the kernel read behind it.
+TEST(Linear, MoreRowsThanTheIndexHasIsAFault) {
+  Variant variant;
+  variant.dropout = variant.index = true;
+  for (const char *kernel :
+       {"linear_lora_dx", "lora_down_fwd", "lora_down_dw"}) {
+    LinearProblem problem = makeProblem(kernel, {5, 6, 7, 2}, variant, 1);
+    problem.addIntegers("count", DType::i32, {1000});
+    problem.set("row_start", int64_t(2));
+    EXPECT_FALSE(problem.fault(Path::plain));
+    problem.set("row_start", int64_t(3));
+    EXPECT_TRUE(problem.fault(Path::plain)) << kernel;
+  }
 }
 
 } // namespace

@@ -15,6 +15,14 @@ namespace peft::cpu::PEFT_PATH {
 static_assert(blockSteps == cpuGemmSteps &&
               leftStride * laneCount == cpuGemmLeftWords);
 
+/// Columns of a group at most: its packed block is to stay in the second-level
+/// cache, which is half as large on processors without AVX-512.
+#if defined(__AVX512F__)
+constexpr uint64_t groupLimit = cpuGemmColumns;
+#else
+constexpr uint64_t groupLimit = cpuGemmColumns / 2;
+#endif
+
 struct Partition {
   uint64_t blockRows = 0, groupColumns = 0;
   uint64_t rowBlocks = 0, groups = 0;
@@ -38,13 +46,14 @@ inline Partition choosePartition(uint64_t rows, uint64_t columns,
     threads = 1;
   Partition best;
   double bestTime = 0;
-  for (uint64_t width = cpuGemmColumns; width >= 64; width -= 64)
+  for (uint64_t width = groupLimit; width >= 64; width -= 64)
     for (uint64_t height = cpuGemmRows; height >= 28;
          height = height > 128 ? height * 3 / 4 : height / 2) {
       Partition cut;
       // Even blocks: 520 rows are two blocks of 260, not 512 and 8.
       cut.rowBlocks = (rows + height - 1) / height;
       cut.blockRows = (rows + cut.rowBlocks - 1) / cut.rowBlocks;
+      cut.rowBlocks = (rows + cut.blockRows - 1) / cut.blockRows;
       cut.groups = (columns + width - 1) / width;
       cut.groupColumns = std::min(width, columns);
       uint64_t items = cut.rowBlocks * cut.groups;

@@ -31,9 +31,9 @@ constexpr unsigned tileRows = 14, panelVectors = 2;
 constexpr unsigned tileRows = 6, panelVectors = 1;
 #endif
 constexpr unsigned panelColumns = panelVectors * laneCount;
-/// Steps a packed block holds at most: a left tile then fits the first-level
-/// cache and four panels of the right operand fit the second.
-constexpr uint64_t blockSteps = 512;
+/// Steps a packed block holds at most: a left tile then stays in the
+/// first-level cache beside the panel that streams past it.
+constexpr uint64_t blockSteps = 256;
 /// Words between the rows of a packed left tile; no multiple of a page, so that
 /// the rows do not fall into the same cache sets.
 constexpr uint64_t leftStride = blockSteps + 16;
