@@ -263,6 +263,10 @@ void backwardHead(const Call &call, const AttentionShape &shape, uint64_t row,
           tiles.ds, blockSize, blockSize, shape.headDim,
           [&](uint64_t i, uint64_t d) { return v(key + i, d); },
           [&](uint64_t d, uint64_t j) { return dO(query + j, d); });
+      // What no query of a sixteen can see is not computed; its zeros decide
+      // the sign of the zeros below.
+      for (uint64_t i = 0; i < blockSize && query == key; ++i)
+        clear(tiles.ds + i * blockSize, i / laneCount * laneCount);
       gradientBlock<C>(shape, tiles.lse2 + query, tiles.delta + query, tiles.p,
                        tiles.ds);
       auto p = [&](uint64_t i, uint64_t j) {

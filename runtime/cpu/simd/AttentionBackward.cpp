@@ -191,14 +191,22 @@ void visit(const AttentionShape &shape, const Shared &shared, uint64_t keyAt,
   const uint64_t steps = stepsOf(form, shape.headDim);
   const uint64_t at = queryBlock * blockSize * dim;
   constexpr uint64_t across = blockSize / elementsPerStep(form);
-  multiply<form, Start::zero>({shared.keys + keyAt, words, scratch.queries + at,
-                               blockSize, steps, scratch.scores, blockSize},
-                              blockSize, blockSize);
+  const bool diagonal = queryBlock == keyBlock;
+  const Product scores = {
+      shared.keys + keyAt, words,    scratch.queries + at, blockSize, steps,
+      scratch.scores,      blockSize};
+  const Product dscores = {
+      shared.values + keyAt, words,    scratch.grads + at, blockSize, steps,
+      scratch.dscores,       blockSize};
+  if (diagonal) {
+    multiplyDiagonal<form>(scores);
+    multiplyDiagonal<form>(dscores);
+  } else {
+    multiply<form, Start::zero>(scores, blockSize, blockSize);
+    multiply<form, Start::zero>(dscores, blockSize, blockSize);
+  }
   if (masked)
     maskScores(shape, row, queryBlock, keyBlock, scratch.scores);
-  multiply<form, Start::zero>({shared.values + keyAt, words, scratch.grads + at,
-                               blockSize, steps, scratch.dscores, blockSize},
-                              blockSize, blockSize);
   differentiate<form>(shape, queryBlock, scratch);
   const Product dv = {scratch.p, across, scratch.gradsAlong + at,
                       dim,       across, shared.dv + gradientAt,
@@ -207,9 +215,9 @@ void visit(const AttentionShape &shape, const Shared &shared, uint64_t keyAt,
                       dim,        across, shared.dk + gradientAt,
                       dim};
   // The diagonal is a key block's first.
-  if (queryBlock == keyBlock) {
-    multiply<form, Start::zero>(dv, blockSize, dim);
-    multiply<form, Start::zero>(dk, blockSize, dim);
+  if (diagonal) {
+    multiplyFromDiagonal<form>(dv, dim);
+    multiplyFromDiagonal<form>(dk, dim);
   } else {
     multiply<form, Start::resume>(dv, blockSize, dim);
     multiply<form, Start::resume>(dk, blockSize, dim);

@@ -104,10 +104,14 @@ void visitKeys(const AttentionShape &shape, const uint32_t *keys,
                uint64_t keyBlock, bool masked, bool first, Scratch &scratch) {
   const uint64_t dim = shape.paddedDim();
   constexpr uint64_t keySteps = blockSize / elementsPerStep(form);
-  multiply<form, Start::zero>(
-      {keys, dim / elementsPerStep(form), scratch.queries, blockSize,
-       stepsOf(form, shape.headDim), scratch.scores, blockSize},
-      blockSize, blockSize);
+  const Product scores = {
+      keys,      dim / elementsPerStep(form),  scratch.queries,
+      blockSize, stepsOf(form, shape.headDim), scratch.scores,
+      blockSize};
+  if (queryBlock == keyBlock)
+    multiplyDiagonal<form>(scores);
+  else
+    multiply<form, Start::zero>(scores, blockSize, blockSize);
   if (masked)
     maskScores(shape, row, queryBlock, keyBlock, scratch.scores);
   raiseMaximum(shape, scratch);

@@ -8,6 +8,7 @@
 #ifndef PEFT_CPU_SIMD_ATTENTIONTILE_H
 #define PEFT_CPU_SIMD_ATTENTIONTILE_H
 
+#include "../AttentionShape.h"
 #include "Tile.h"
 
 namespace peft::cpu::PEFT_PATH {
@@ -117,6 +118,38 @@ void multiply(Product product, uint64_t rows, uint64_t columns) {
     product.to += width;
     product.factors += product.factors ? width : 0;
     left -= width;
+  }
+}
+
+// On the diagonal no query of an earlier sixteen sees a key of a later one.
+
+/// Scores [64 keys][64 queries] of a diagonal block: sixteen keys meet their
+/// own queries and the later ones, the rest is zero.
+template <Form form> void multiplyDiagonal(const Product &product) {
+  for (uint64_t i = 0; i < blockSize; i += laneCount) {
+    Product part = product;
+    part.left += i * product.leftStride;
+    part.right += i;
+    part.to += i * product.toStride + i;
+    multiply<form, Start::zero>(part, laneCount, blockSize - i);
+    for (uint64_t row = i; row < i + laneCount; ++row)
+      for (uint64_t j = 0; j < i; j += laneCount)
+        storeSums(product.to + row * product.toStride + j, broadcast(0));
+  }
+}
+
+/// to[64 keys][columns] from a diagonal block [64 keys][64 queries]: the chains
+/// start at the first query that may see the key; zeros before it add nothing.
+template <Form form>
+void multiplyFromDiagonal(const Product &product, uint64_t columns) {
+  for (uint64_t i = 0; i < blockSize; i += laneCount) {
+    const uint64_t skipped = i / elementsPerStep(form);
+    Product part = product;
+    part.left += i * product.leftStride + skipped;
+    part.right += skipped * product.rightStride;
+    part.steps -= skipped;
+    part.to += i * product.toStride;
+    multiply<form, Start::zero>(part, laneCount, columns);
   }
 }
 
