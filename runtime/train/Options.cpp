@@ -85,6 +85,8 @@ Status peft::checkOptions(const RunOptions &options) {
                       "nothing to write");
   if (!trains && !options.dumpGradients.empty())
     return usageError("--dump-gradients needs --data FILE");
+  if (!trains && options.profile)
+    return usageError("--profile needs --data FILE: it measures training");
   if (!trains && !options.initAdapter.empty())
     return usageError("--init-adapter needs --data FILE; to ask an adapter use "
                       "--adapter");

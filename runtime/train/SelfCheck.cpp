@@ -21,6 +21,11 @@ uint64_t peft::mappedBytes(const Executor &executor) {
   return bytes;
 }
 
+uint64_t peft::usedBytes(const MemoryUse &use) {
+  return (use.highWaterBytes + bufferAlignment - 1) / bufferAlignment *
+         bufferAlignment;
+}
+
 Status peft::checkMemory(Executor &executor, Console &console) {
   const Plan &plan = executor.plan();
   HostBatch batch(plan);
@@ -37,10 +42,10 @@ Status peft::checkMemory(Executor &executor, Console &console) {
   MemoryUse use = executor.device().memoryUse();
   uint64_t resident = peakResidentBytes();
   uint64_t most = use.arenaBytes + mappedBytes(executor) + residentAllowance;
-  console.print("check",
-                "arena: planned " + std::to_string(use.arenaBytes) +
-                    " bytes, used " + std::to_string(use.highWaterBytes) +
-                    (use.arenaBytes == use.highWaterBytes ? ", the same" : ""));
+  uint64_t used = usedBytes(use);
+  console.print("check", "arena: planned " + std::to_string(use.arenaBytes) +
+                             " bytes, used " + std::to_string(used) +
+                             (use.arenaBytes == used ? ", the same" : ""));
   console.print("check", "resident: " + formatBytes(resident) + " of at most " +
                              formatBytes(most));
   if (use.highWaterBytes > use.arenaBytes)

@@ -18,6 +18,10 @@ uint64_t peakResidentBytes();
 /// read in place, and those that trained tensors start from.
 uint64_t mappedBytes(const Executor &executor);
 
+/// The arena's high-water mark, to the end of the last buffer's alignment: the
+/// plan counts in the same units.
+uint64_t usedBytes(const MemoryUse &use);
+
 /// Runs every entry once on zeros and compares what was touched with what the
 /// plan says. Error internal when the plan is exceeded.
 Status checkMemory(Executor &executor, Console &console);

@@ -62,6 +62,7 @@ private:
   std::unique_ptr<Executor> executor;
   std::optional<TrainSummary> trained;
   std::optional<EvalSummary> evaluated;
+  std::optional<Profile> profile;
 };
 } // namespace
 
@@ -178,7 +179,12 @@ Status Session::train() {
     PEFT_TRY(metrics.writeEvaluation(trained->steps, evaluated->loss,
                                      evaluated->tokens));
   }
-  return save();
+  PEFT_TRY(save());
+  if (options.profile) {
+    PEFT_ASSIGN(profile, profileSteps(*executor, trainer.stepTimes(),
+                                      options.train.gradAccum, console));
+  }
+  return {};
 }
 
 Status Session::save() {
@@ -210,8 +216,11 @@ Status Session::printSummary() {
   if (evaluated)
     line << ", \"eval_loss\": " << evaluated->loss
          << ", \"eval_tokens\": " << evaluated->tokens;
+  if (profile)
+    line << ", \"step_seconds\": " << profile->stepSeconds
+         << ", \"core_seconds\": " << profile->coreSeconds;
   line << ", \"arena_bytes\": " << memory.arenaBytes
-       << ", \"high_water_bytes\": " << memory.highWaterBytes
+       << ", \"high_water_bytes\": " << usedBytes(memory)
        << ", \"mapped_bytes\": " << mappedBytes(*executor)
        << ", \"peak_resident_bytes\": " << peakResidentBytes()
        << ", \"threads\": " << executor->device().threads();

@@ -53,6 +53,7 @@ Expected<TrainSummary> Trainer::run() {
       summary.lastLoss = result.loss;
     summary.tokens += result.tokens;
     summary.present += result.present;
+    times.add(result.seconds);
     PEFT_TRY(metrics.write(result));
     show(result, monotonicSeconds() - start);
   }

@@ -14,6 +14,7 @@
 #include "Gradients.h"
 #include "HostBatch.h"
 #include "Metrics.h"
+#include "Profile.h"
 #include "StepWindow.h"
 #include "peft/Executor.h"
 #include "peft/ModelDirectory.h"
@@ -43,6 +44,8 @@ public:
   /// badInput when a trained tensor has no gradient at the first step.
   Expected<TrainSummary> run();
 
+  const StepTimes &stepTimes() const { return times; }
+
 private:
   Status writeConstants();
   Status runStep(uint64_t step, StepMetrics &result);
@@ -61,6 +64,7 @@ private:
   HostBatch batch;
   GradientReader gradients;
   StepWindow window;
+  StepTimes times;
   bool inspected = false;
 };
 

@@ -98,7 +98,7 @@ def check_resident(summary):
     most = summary["arena_bytes"] + summary["mapped_bytes"] + ALLOWANCE
     if summary["peak_resident_bytes"] > most:
         raise Failure(f"{summary['peak_resident_bytes']} bytes resident, planned {most}")
-    if summary["high_water_bytes"] > summary["arena_bytes"]:
+    if summary["high_water_bytes"] != summary["arena_bytes"]:
         raise Failure(f"{summary['high_water_bytes']} bytes of {summary['arena_bytes']} used")
 
 

@@ -250,6 +250,19 @@ TEST_F(SessionTest, aPlanThatIsSafeButTrainsNothingIsRefused) {
   EXPECT_TRUE(failsWith(run(), Code::badInput, "'metrics' is missing"));
 }
 
+TEST_F(SessionTest, aProfileLeavesTheAdapterAlone) {
+  expectOk();
+  std::vector<float> plain =
+      readTensor("out/adapter_model.safetensors",
+                 std::string(moduleKey) + "lora_B.weight");
+  options.profile = true;
+  options.evalData = options.data;
+  expectOk();
+  EXPECT_EQ(readTensor("out/adapter_model.safetensors",
+                       std::string(moduleKey) + "lora_B.weight"),
+            plain);
+}
+
 TEST_F(SessionTest, checkTouchesExactlyThePlannedMemory) {
   options.data = options.output = "";
   options.check = true;

@@ -169,6 +169,8 @@ void addMachine(CLI::App &app, RunOptions &options) {
       ->check(CLI::Range(1u, 65536u).description(""));
   app.add_flag("--check", options.check,
                "run one step on zeros and compare memory with the plan");
+  app.add_flag("--profile", options.profile,
+               "after training, show the time by kernel");
   app.add_flag("--quiet", options.quiet, "only errors and answers");
   app.add_flag("--json", options.json, "a JSON summary on standard output");
 }

@@ -58,6 +58,7 @@ struct RunOptions {
   std::string device = "auto";
   unsigned threads = 0; ///< 0: as many as the machine and the plan allow
   bool check = false;   ///< one step on zeros, then compare memory
+  bool profile = false; ///< after training: time by kernel
   bool quiet = false;   ///< nothing but errors (and --json's summary)
   bool json = false;    ///< the summary as one JSON object on stdout
 };
