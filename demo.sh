@@ -41,7 +41,7 @@ require_debian
 install_packages
 make_environment
 install_smollm2
-build release
+build release peftc peft-run
 cd "$ROOT" || exit 74
 work=$ROOT/build/demo
 mkdir -p "$work"

@@ -4,7 +4,7 @@
 #   require_debian            stops on any other system
 #   install_packages          Debian packages, without questions
 #   make_environment [peers]  build/venv with the Python packages
-#   build PRESET              configure and build; sets BIN
+#   build PRESET [TARGET...]  configure and build; sets BIN
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/build/venv
@@ -124,6 +124,7 @@ write_peft_data() {
 
 build() {
   local preset=$1 log
+  shift
   BIN=$ROOT/build/$preset/bin
   log=$ROOT/build/$preset.log
   cd "$ROOT" || stop 74 "cannot enter $ROOT"
@@ -135,7 +136,7 @@ build() {
     }
   fi
   say "building ($preset)"
-  ninja -C "build/$preset" >"$log" 2>&1 || {
+  ninja -C "build/$preset" "$@" >"$log" 2>&1 || {
     grep -A 12 -E 'error:|FAILED:|undefined' "$log" | head -n 60 >&2
     stop 70 "the build failed; the whole output is in $log"
   }
