@@ -7,13 +7,6 @@ module {
 // -----
 
 module attributes {nn.model = {}, nn.batch = 1 : i64, nn.seq = 4 : i64, nn.compute = bf16} {
-  // expected-error @+1 {{has element type 'f8E4M3FN', which a plan cannot hold}}
-  nn.param @w : tensor<4x8xf8E4M3FN>
-}
-
-// -----
-
-module attributes {nn.model = {}, nn.batch = 1 : i64, nn.seq = 4 : i64, nn.compute = bf16} {
   // expected-error @+1 {{is frozen, but not stored in the model}}
   nn.param @w : tensor<4x8xf32> {init = "zeros"}
 }

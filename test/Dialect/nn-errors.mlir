@@ -149,3 +149,54 @@ func.func @scatter(%a: tensor<2x8xf32>, %b: tensor<4x8xf32>) {
   %r = nn.scatter_rows %a into %b : tensor<2x8xf32>, tensor<4x8xf32>
   return
 }
+
+// -----
+
+// nn_c8: a cosine and a sine per position and frequency.
+func.func @frequencies(%p: tensor<2x4xi32>) {
+  // expected-error @+1 {{of 2 frequencies and 'tensor<2x4xi32>' needs 4 features per position, has 'tensor<2x4x6xf32>'}}
+  %t = nn.rope_table %p {invFreq = array<f32: 1.0, 0.5>} : tensor<2x4xi32> -> tensor<2x4x6xf32>
+  return
+}
+
+// -----
+
+// nn_c9: elementwise.
+func.func @elementwise(%g: tensor<2x4xf32>) {
+  // expected-error @+1 {{keeps the features: gate has 4, result 8}}
+  %y = nn.swiglu %g, %g : tensor<2x4xf32> -> tensor<2x8xf32>
+  return
+}
+
+// -----
+
+nn.param @table : tensor<16x8xbf16>
+func.func @ids(%ids: tensor<2x4xi32>) {
+  // expected-error @+1 {{gives one row per id: ids 'tensor<2x4xi32>', result 'tensor<2x5x8xf32>'}}
+  %x = nn.embed %ids, @table : tensor<2x4xi32> -> tensor<2x5x8xf32>
+  return
+}
+
+// -----
+
+// Everything with bytes of its own has a static shape.
+// expected-error @+1 {{attribute 'type' failed to satisfy constraint: type attribute of statically shaped tensor}}
+nn.param @w : tensor<?x8xbf16>
+
+// -----
+
+// expected-error @+1 {{attribute 'type' failed to satisfy constraint: type attribute of statically shaped tensor of 32-bit float or bfloat16}}
+nn.param @w : tensor<4x8xf8E4M3FN>
+
+// -----
+
+// expected-error @+1 {{attribute 'type' failed to satisfy constraint: type attribute of statically shaped tensor}}
+nn.state @s : f32 {role = "sum"}
+
+// -----
+
+// expected-error @+2 {{operand #0 must be ranked tensor of 32-bit float or bfloat16 type values, but got 'tensor<f32>'}}
+func.func @scalar(%g: tensor<f32>) {
+  %y = nn.swiglu %g, %g : tensor<f32> -> tensor<f32>
+  return
+}

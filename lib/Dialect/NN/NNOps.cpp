@@ -79,6 +79,15 @@ ParamOp nn::verifyParameterUse(Operation *user, SymbolTableCollection &symbols,
 // embed (nn_c1)
 //===----------------------------------------------------------------------===//
 
+LogicalResult EmbedOp::verify() {
+  auto ids = typeOf(getIds()), result = typeOf(getResult());
+  if (result.getRank() != ids.getRank() + 1 ||
+      !agree(result.getShape().drop_back(), ids.getShape()))
+    return emitOpError() << "gives one row per id: ids " << ids << ", result "
+                         << result;
+  return verifyActivation(*this, getResult(), "result");
+}
+
 LogicalResult EmbedOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return success(
       verifyParameterUse(*this, symbols, getTableAttr(),
@@ -135,6 +144,22 @@ LogicalResult RMSNormOp::verifySymbolUses(SymbolTableCollection &symbols) {
 }
 
 //===----------------------------------------------------------------------===//
+// rope_table (nn_c8): a cosine and a sine per position and frequency
+//===----------------------------------------------------------------------===//
+
+LogicalResult RopeTableOp::verify() {
+  auto positions = typeOf(getPositions()), result = typeOf(getResult());
+  auto width = static_cast<int64_t>(2 * getInvFreq().size());
+  if (result.getRank() != positions.getRank() + 1 ||
+      !agree(result.getShape().drop_back(), positions.getShape()) ||
+      result.getShape().back() != width)
+    return emitOpError() << "of " << getInvFreq().size() << " frequencies and "
+                         << positions << " needs " << width
+                         << " features per position, has " << result;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
 // rope (nn_c4): heads fill the features; the table rotates at most a head
 //===----------------------------------------------------------------------===//
 
@@ -182,6 +207,20 @@ LogicalResult AttentionOp::verify() {
   if (lse.getRank() != 2 || lse.getDimSize(0) != heads)
     return emitOpError() << "lse needs the shape [heads, tokens] with " << heads
                          << " heads, has " << lse;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// swiglu (nn_c9): elementwise
+//===----------------------------------------------------------------------===//
+
+LogicalResult SwigluOp::verify() {
+  if (failed(verifySameRows(*this, getGate(), getResult(), "swiglu")))
+    return failure();
+  if (features(getGate()) != features(getResult()))
+    return emitOpError() << "keeps the features: gate has "
+                         << features(getGate()) << ", result "
+                         << features(getResult());
   return success();
 }
 

@@ -23,8 +23,14 @@ class NN_Op<string mnemonic, list<Trait> traits = []>
     : Op<NN_Dialect, mnemonic, traits>;
 
 def NN_Float : AnyTypeOf<[F32, BF16, F16]>;
-def NN_Activation : TensorOf<[F32, BF16]>;
-def NN_Sum : TensorOf<[F32]>;
-def NN_Integers : TensorOf<[I32]>;
+// Every tensor has at least one dimension, the features or the rows.
+class NN_TensorOf<list<Type> elements>
+    : RankedTensorOf<elements, [HasRankGreaterOrEqualPred<1>], "ranked tensor">;
+def NN_Activation : NN_TensorOf<[F32, BF16]>;
+def NN_Sum : NN_TensorOf<[F32]>;
+def NN_Integers : NN_TensorOf<[I32]>;
+// What has bytes of its own has a static shape.
+def NN_ParamType : StaticShapeTensorOf<[F32, BF16, F16]>;
+def NN_StateType : StaticShapeTensorOf<[F32, F64, I32, I64]>;
 
 #endif

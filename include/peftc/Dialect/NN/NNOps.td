@@ -22,7 +22,7 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
     lookup gradient. `savedName` is the key in the saved adapter where it is not
     the symbol's name.
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$type,
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<NN_ParamType>:$type,
                        UnitAttr:$trainable,
                        DefaultValuedStrAttr<StrAttr, "stored">:$init,
                        OptionalAttr<F64Attr>:$stddev,
@@ -49,7 +49,7 @@ def NN_StateOp : NN_Op<"state", [Symbol]> {
     parameter a gradient or moment belongs to; `use` numbers the gradient sums
     of a parameter with several uses.
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$type, StrAttr:$role,
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<NN_StateType>:$type, StrAttr:$role,
                        OptionalAttr<FlatSymbolRefAttr>:$of,
                        OptionalAttr<I64Attr>:$use);
   let assemblyFormat = "$sym_name `:` $type attr-dict";
@@ -79,6 +79,7 @@ def NN_EmbedOp : NN_ForwardOp<"embed", [Pure, NN_ParameterUser]> {
   let arguments = (ins NN_Integers:$ids, FlatSymbolRefAttr:$table);
   let results = (outs NN_Activation:$result);
   let assemblyFormat = "$ids `,` $table attr-dict `:` type($ids) `->` type($result)";
+  let hasVerifier = 1;
 }
 
 def NN_LinearOp : NN_ForwardOp<"linear", [Pure, NN_ParameterUser]> {
@@ -125,6 +126,7 @@ def NN_RopeTableOp : NN_Op<"rope_table", [Pure, DeclareOpInterfaceMethods<NN_Spe
                        DefaultValuedAttr<F64Attr, "1.0">:$attentionFactor);
   let results = (outs NN_Sum:$result);
   let assemblyFormat = "$positions attr-dict `:` type($positions) `->` type($result)";
+  let hasVerifier = 1;
 }
 
 def NN_RopeOp : NN_ForwardOp<"rope", [Pure]> {
@@ -168,6 +170,7 @@ def NN_SwigluOp : NN_ForwardOp<"swiglu", [Pure, AllTypesMatch<["gate", "up"]>]> 
   let arguments = (ins NN_Activation:$gate, NN_Activation:$up);
   let results = (outs NN_Activation:$result);
   let assemblyFormat = "$gate `,` $up attr-dict `:` type($gate) `->` type($result)";
+  let hasVerifier = 1;
 }
 
 //===----------------------------------------------------------------------===//
