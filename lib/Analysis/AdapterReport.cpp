@@ -18,6 +18,10 @@ static std::string grouped(uint64_t number) {
   return digits;
 }
 
+static std::string counted(uint64_t number, StringRef one, StringRef many) {
+  return std::to_string(number) + " " + (number == 1 ? one : many).str();
+}
+
 static void addAdapter(AdapterReport &report, lora::LinearOp op) {
   AdapterReport::Kind kind;
   kind.name = op.getModule().rsplit('.').second.str();
@@ -68,20 +72,22 @@ std::vector<std::string> AdapterReport::lines() const {
     std::string first = trainedTensors.front();
     if (trainedTensors.size() > 1)
       first += ", ...";
-    text.push_back(llvm::formatv("{0} tensors of the model train ({1}): {2} "
-                                 "parameters",
-                                 trainedTensors.size(), first,
-                                 grouped(trainedTensorParameters)));
+    text.push_back(llvm::formatv("{0} ({1}): {2} parameters",
+                                 counted(trainedTensors.size(),
+                                         "tensor of the model trains",
+                                         "tensors of the model train"),
+                                 first, grouped(trainedTensorParameters)));
   }
   if (!excluded.empty())
-    text.push_back(llvm::formatv("{0} modules excluded: {1}", excluded.size(),
+    text.push_back(llvm::formatv("{0} excluded: {1}",
+                                 counted(excluded.size(), "module", "modules"),
                                  llvm::join(excluded, ", ")));
   double share = total ? 100.0 * static_cast<double>(trainable) /
                              static_cast<double>(total)
                        : 0;
-  text.push_back(llvm::formatv("{0} modules adapted; {1} of {2} parameters "
+  text.push_back(llvm::formatv("{0} adapted; {1} of {2} parameters "
                                "train ({3:F4} %)",
-                               adaptedModules, grouped(trainable),
-                               grouped(total), share));
+                               counted(adaptedModules, "module", "modules"),
+                               grouped(trainable), grouped(total), share));
   return text;
 }

@@ -30,7 +30,8 @@ static constexpr StringRef savedPrefix = "base_model.model.";
 /// The Hugging Face path of a linear: its weight's name without ".weight". The
 /// head has a name of its own even where it reads the embedding table.
 static StringRef modulePath(nn::LinearOp op) {
-  if (op->getParentOfType<func::FuncOp>().getSymName() == "head")
+  auto function = op->getParentOfType<func::FuncOp>();
+  if (function && function.getSymName() == "head")
     return "lm_head";
   StringRef weight = op.getWeight();
   weight.consume_back(".weight");

@@ -29,7 +29,7 @@
 // ALL: remark: {{.*}}2 x q_proj [8 -> 8] rank 4
 // ALL: remark: {{.*}}2 x k_proj [8 -> 8] rank 4
 // ALL: remark: {{.*}}1 x down_proj [8 -> 8] rank 4
-// ALL: remark: {{.*}}1 modules excluded: model.layers.1.mlp.down_proj
+// ALL: remark: {{.*}}1 module excluded: model.layers.1.mlp.down_proj
 // ALL: \22target_modules\22: [\0A    \22down_proj\22,\0A    \22k_proj\22,\0A    \22q_proj\22\0A  ]
 // ALL-SAME: nn.adapter_excluded = ["model.layers.1.mlp.down_proj"]
 // ALL: lora.linear %{{.*}}, @model.layers.0.mlp.down_proj.weight {{.*}} residual(
@@ -41,7 +41,7 @@
 // REGEX: 4 modules adapted
 
 // LAYERS: 1 x q_proj
-// LAYERS: 1 modules adapted
+// LAYERS: 1 module adapted
 // LAYERS: nn.linear %{{.*}}, @model.layers.0.self_attn.q_proj.weight
 // LAYERS: lora.linear %{{.*}}, @model.layers.1.self_attn.q_proj.weight
 
