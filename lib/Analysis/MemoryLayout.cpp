@@ -139,6 +139,7 @@ MemoryLayout peftc::packBuffers(llvm::ArrayRef<LiveRange> buffers,
   });
   MemoryLayout first = place(buffers, bySize, alignment);
   MemoryLayout second = place(buffers, byStart, alignment);
+  second.order = "start";
   MemoryLayout &better = second.size < first.size ? second : first;
   better.lowerBound = mostBytesAtOnce(buffers);
   return std::move(better);

@@ -41,6 +41,7 @@ private:
   void addStateBuffer(nn::StateOp state);
   void addInputs();
   void addPorts();
+  void addRemarks();
   void eraseStep();
   LogicalResult addGroup();
   LogicalResult addTrained(nn::ParamOp parameter);
@@ -300,8 +301,33 @@ LogicalResult PlanConverter::convert() {
       return failure();
     launchCount += step.launches();
   }
+  addRemarks();
   eraseStep();
   return success();
+}
+
+/// How the head was cut, which nobody could see from the launches alone.
+void PlanConverter::addRemarks() {
+  for (func::FuncOp function : functions) {
+    if (function.getSymName() != "micro_step")
+      continue;
+    unsigned chunks = 0;
+    int64_t rows = 0;
+    function.walk([&](nn::ChunkOp chunk) {
+      ++chunks;
+      rows = std::max<int64_t>(rows, chunk.getRows());
+    });
+    auto vocab = model.getAs<IntegerAttr>("vocab");
+    int64_t bytes = rows * 4 * (vocab ? vocab.getInt() : 0);
+    plan::RemarkOp::create(
+        builder, function.getLoc(),
+        builder.getStringAttr("peft-convert-to-plan"),
+        builder.getStringAttr("lm_head"),
+        builder.getStringAttr(Twine(chunks) + " chunks of at most " +
+                              Twine(rows) + " rows, " + Twine(bytes) +
+                              " bytes of logits; a chunk without trained "
+                              "tokens does not run"));
+  }
 }
 
 void PlanConverter::eraseStep() {

@@ -88,6 +88,14 @@ FailureOr<EntryBuffers> PlanMemoryPass::findLifetimes(plan::EntryOp entry) {
   return locals;
 }
 
+/// Leaves what was decided for peftc explain, at the end of the program.
+static void addRemark(plan::EntryOp entry, const Twine &message) {
+  auto builder = OpBuilder::atBlockEnd(entry->getBlock());
+  plan::RemarkOp::create(builder, entry.getLoc(),
+                         builder.getStringAttr("peft-plan-memory"),
+                         entry.getNameAttr(), builder.getStringAttr(message));
+}
+
 /// Packs the buffers of each arena above its persistent part and raises `ends`.
 void PlanMemoryPass::placeEntry(EntryBuffers &locals,
                                 MutableArrayRef<uint64_t> ends,
@@ -112,6 +120,11 @@ void PlanMemoryPass::placeEntry(EntryBuffers &locals,
     ends[arena] = std::max(ends[arena], base + layout.size);
     localBytes += layout.size;
     bound += layout.lowerBound;
+    if (!buffers.empty())
+      addRemark(locals.entry, Twine(buffers.size()) + " buffers placed by " +
+                                  layout.order + " in " + Twine(layout.size) +
+                                  " bytes; at least " +
+                                  Twine(layout.lowerBound) + " are needed");
   }
   locals.entry.setLocalBytesAttr(builder.getI64IntegerAttr(localBytes));
   locals.entry.setLowerBoundAttr(builder.getI64IntegerAttr(bound));

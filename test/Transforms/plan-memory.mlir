@@ -59,4 +59,7 @@ plan.program {batch = 1} {
     plan.launch "fill_zero" on 0 (%r) present 1 of "m" {}
     plan.launch "accumulate" on 0 (%p, %r) present 3 shared %t if %u of "m" {}
   }
+
+  // What was decided, for peftc explain.
+  // CHECK: plan.remark "peft-plan-memory" of "micro_step" : "4 buffers placed by size in 384 bytes; at least 384 are needed"
 }

@@ -58,6 +58,8 @@ Explanation explainTotals(const Plan &plan) {
     out << rightColumn(formatBytes(entry.localBytes), 13);
   out << "\narena: " << formatBytes(totals.arenaBytes)
       << " = persistent + the largest entry\n";
+  for (const Remark &remark : plan.remarks)
+    out << remark.module << ": " << remark.message << "\n";
 
   llvm::json::Array entries;
   for (const EntryMemory &entry : totals.entries)

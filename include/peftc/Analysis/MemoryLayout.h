@@ -25,6 +25,7 @@ struct MemoryLayout {
   std::vector<uint64_t> offsets; ///< one per buffer, in the order given
   uint64_t size = 0;             ///< end of the buffer that reaches highest
   uint64_t lowerBound = 0;       ///< most bytes needed at once
+  const char *order = "size";    ///< the better order: "size" or "start"
 };
 
 /// Places buffers so that two whose ranges meet share no byte; every offset is
