@@ -51,6 +51,7 @@ mkdir -p "$ROOT/build/check"
 say "built after $((SECONDS - started)) s; running the tests"
 
 part structure python3 test/structure.py
+part docs python3 docs/generate.py --check
 part unit "$BIN/peft-unit-tests" --gtest_brief=1
 part conformance "$BIN/peft-conformance" --gtest_brief=1
 part compiler-unit "$BIN/peftc-unit-tests" --gtest_brief=1

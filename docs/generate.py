@@ -74,16 +74,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     check = parser.parse_args().check
-    failed = 0
+    passed = failed = 0
     for name, content in pages():
+        passed += 1
         path = ROOT / name
         content = re.sub(r"[ \t]+$", "", content, flags=re.M).rstrip() + "\n"
         if check and (not path.exists() or path.read_text() != content):
             print(f"{name} is not what the sources say: run python3 docs/generate.py")
-            failed += 1
+            passed, failed = passed - 1, failed + 1
         elif not check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
+    print(f"{passed} passed, {failed} failed, 0 skipped")
     return 1 if failed else 0
 
 
