@@ -49,7 +49,15 @@ static uint64_t rowsOf(Value value) {
 
 SmallVector<StringRef> EmbedOp::getParameters() { return {getTable()}; }
 uint64_t EmbedOp::getFlops() { return 0; }
-uint64_t EmbedOp::getBytes() { return 2 * bytesTouched(*this, {}); }
+uint64_t EmbedOp::getBytes() {
+  uint64_t bytes = bytesTouched(*this, {});
+  auto table =
+      SymbolTable::lookupNearestSymbolFrom<ParamOp>(*this, getTableAttr());
+  if (table)
+    bytes += elementsOf(getResult()) *
+             table.getTensorType().getElementTypeBitWidth() / 8;
+  return bytes;
+}
 
 SmallVector<StringRef> LinearOp::getParameters() {
   SmallVector<StringRef> names{getWeight()};
