@@ -2,7 +2,7 @@
 //
 // A family is a function that builds one layer from these parts; embedding,
 // final norm and head are the same for all of them. Adding a family: a file
-// with such a function, and a line in `families()`.
+// with such a function, and its name in findFamily of ModelImporter.cpp.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFTC_LIB_IMPORT_DECODER_H

@@ -17,8 +17,8 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
     are stored in. A trainable one is the f32 master; `sourceType` is the type
     its stored tensor has. `init` says how it starts: `stored` (from the model
     directory), `zeros`, `kaiming_uniform` or `gaussian` (with `stddev`).
-    `adapter_b` marks the factor that starts at zero, so that its partner's
-    gradient is zero at the first step. `padding_idx` of an embedding gets no
+    `zeroGradientAtStart` marks the factor whose partner starts at zero, so that
+    no gradient reaches it at the first step. `paddingIdx` of an embedding gets no
     lookup gradient. `savedName` is the key in the saved adapter where it is not
     the symbol's name.
   }];
