@@ -14,6 +14,7 @@
 #include "peft/File.h"
 #include "peft/Json.h"
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <unistd.h>
@@ -96,6 +97,12 @@ Status Session::prepare() {
   if (!model.hasWeights())
     return badInput(options.model + " has no weights; --model must be the "
                                     "directory that the plan was compiled for");
+  std::error_code ignored;
+  if (!options.output.empty() &&
+      std::filesystem::equivalent(options.output, model.directory, ignored))
+    return usageError("-o " + options.output +
+                      " is the model's own directory, which is never "
+                      "written; name another one");
   if (!options.data.empty()) {
     PEFT_ASSIGN(data, openData(options.data, plan));
   }

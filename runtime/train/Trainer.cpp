@@ -141,6 +141,8 @@ Status Trainer::nonFinite(uint64_t step, uint32_t firstMicro,
 }
 
 void Trainer::show(const StepMetrics &result, double elapsed) {
+  if (console.quiet())
+    return;
   MemoryUse memory = executor.device().memoryUse();
   StatusView view;
   view.metrics = &result;

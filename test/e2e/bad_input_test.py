@@ -443,6 +443,8 @@ case("output is a file", 74, "OUT", prepare=lambda w: write(f"{w.root}/OUT", "mi
 case("output below a file", 74, "data.safetensors/OUT",
      replace=["lora.plan", "--model", "model", "--data", "data.safetensors", "-o",
               "data.safetensors/OUT"])
+case("output is the model", 64, "own directory",
+     replace=["lora.plan", "--model", "model", "--data", "data.safetensors", "-o", "./model"])
 case("gradients into nowhere", 74, "nowhere", ["--dump-gradients", "nowhere/g.safetensors"])
 
 

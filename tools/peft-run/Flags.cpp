@@ -117,7 +117,9 @@ void addTraining(CLI::App &app, TrainOptions &train) {
   app.add_option("--max-grad-norm", train.maxGradNorm,
                  "clip the global norm; 0: never")
       ->capture_default_str();
-  app.add_flag("!--no-shuffle", train.shuffle, "rows in the file's order");
+  app.add_flag_callback(
+      "--no-shuffle", [&train] { train.shuffle = false; },
+      "rows in the file's order");
 }
 
 void addGeneration(CLI::App &app, GenerateOptions &generate) {

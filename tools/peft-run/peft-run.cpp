@@ -5,6 +5,7 @@
 #include "peft/File.h"
 #include "peft/Session.h"
 
+#include <csignal>
 #include <cstdio>
 
 using namespace peft;
@@ -16,6 +17,8 @@ static int report(const Status &status) {
 
 int main(int argc, char **argv) {
   installTruncationHandler();
+  // Whoever read the status lines may leave; training goes on.
+  std::signal(SIGPIPE, SIG_IGN);
   auto line = parseCommandLine(argc, argv);
   if (!line.ok())
     return report(line.status());
