@@ -23,6 +23,12 @@ Status requireEqual(const char *field, const T &found, const T &needed,
                   where);
 }
 
+/// Saving sorts the keys of patterns, so their order says nothing here.
+template <typename Pattern> Pattern sorted(Pattern pattern) {
+  std::ranges::sort(pattern);
+  return pattern;
+}
+
 /// The settings that decide what the tensors mean.
 Status checkConfig(const AdapterConfig &found, const AdapterConfig &needed,
                    const std::string &directory) {
@@ -30,10 +36,10 @@ Status checkConfig(const AdapterConfig &found, const AdapterConfig &needed,
   PEFT_TRY(requireEqual("r", found.rank, needed.rank, where));
   PEFT_TRY(requireEqual("lora_alpha", found.alpha, needed.alpha, where));
   PEFT_TRY(requireEqual("use_rslora", found.rsLora, needed.rsLora, where));
-  PEFT_TRY(requireEqual("rank_pattern", found.rankPattern, needed.rankPattern,
-                        where));
-  return requireEqual("alpha_pattern", found.alphaPattern, needed.alphaPattern,
-                      where);
+  PEFT_TRY(requireEqual("rank_pattern", sorted(found.rankPattern),
+                        sorted(needed.rankPattern), where));
+  return requireEqual("alpha_pattern", sorted(found.alphaPattern),
+                      sorted(needed.alphaPattern), where);
 }
 
 void append(std::string &list, const std::string &name, size_t count) {

@@ -321,6 +321,18 @@ TEST_F(SessionTest, anAdapterOfOtherModulesIsRefusedByKey) {
   EXPECT_TRUE(failsWith(run(), Code::badInput, "the plan needs [2, 8]"));
 }
 
+TEST_F(SessionTest, theOrderOfPatternsInASavedAdapterSaysNothing) {
+  TrainPlan builder;
+  builder.build.plan.adapterConfig =
+      R"({"peft_type": "LORA", "r": 8, "lora_alpha": 4,
+          "rank_pattern": {"up_proj": 2, "down_proj": 4},
+          "target_modules": ["up_proj"]})";
+  writePlan(builder.finish());
+  expectOk();
+  options.initAdapter = options.output;
+  expectOk();
+}
+
 TEST_F(SessionTest, anAdapterWithAnotherScaleIsRefused) {
   expectOk();
   files.write("out/adapter_config.json",
