@@ -53,7 +53,7 @@ model=$work/smollm2
 
 say "compiling the training step"
 run "$BIN/peftc" import "$model" -o "$work/model.mlir"
-run "$BIN/peftc" compile "$work/model.mlir" --lora-rank 16 --batch 8 --seq 52 \
+run "$BIN/peftc" compile "$work/model.mlir" --lora-rank 16 --batch 8 --seq 56 \
   -o "$work/step.plan"
 run "$BIN/peftc" explain "$work/step.plan"
 
