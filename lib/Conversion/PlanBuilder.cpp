@@ -4,6 +4,7 @@
 #include "peftc/Target/PlanTypes.h"
 
 #include "mlir/IR/Diagnostics.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace peftc;
@@ -160,9 +161,13 @@ Value PlanBuilder::addWorkspace(Location loc, const KernelCall &call,
                                 StringRef which, uint64_t bytes) {
   if (!bytes)
     return {};
+  // An extent of a plan has 31 bits; larger workspaces become whole rows.
+  constexpr int64_t row = 65536;
+  SmallVector<int64_t> shape = {static_cast<int64_t>(bytes)};
+  if (bytes > INT32_MAX)
+    shape = {static_cast<int64_t>(llvm::divideCeil(bytes, row)), row};
   auto type = RankedTensorType::get(
-      {static_cast<int64_t>(bytes)},
-      IntegerType::get(builder.getContext(), 8, IntegerType::Unsigned));
+      shape, IntegerType::get(builder.getContext(), 8, IntegerType::Unsigned));
   return addBuffer(loc,
                    Twine(call.module) + "/" +
                        StringRef(call.spec.name.data(), call.spec.name.size()) +

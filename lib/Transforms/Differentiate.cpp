@@ -101,10 +101,14 @@ func::FuncOp StepBuilder::startFunction(StringRef name,
 }
 
 /// Rows of a chunk: the largest power of two whose f32 logits fit the limit,
-/// not fewer than 16 and not more than there are tokens.
+/// not fewer than 16 and not more than there are tokens. Millions of tokens get
+/// larger chunks, so that the step stays a few thousand ops.
 int64_t StepBuilder::chunkRows() const {
+  constexpr int64_t mostChunks = 4096;
   uint64_t fitting = headChunkBytes / (model.vocab * 4);
   int64_t rows = std::max<int64_t>(16, llvm::bit_floor(fitting));
+  while (rows * mostChunks < model.tokens())
+    rows *= 2;
   return std::min(rows, model.tokens());
 }
 

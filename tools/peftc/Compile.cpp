@@ -2,8 +2,10 @@
 #include "Commands.h"
 #include "ModelInput.h"
 #include "Summary.h"
+#include "Units.h"
 
 #include "peftc/Analysis/AdapterReport.h"
+#include "peftc/Dialect/Plan/Plan.h"
 #include "peftc/Pipelines.h"
 #include "peftc/Target/PlanFile.h"
 
@@ -70,6 +72,20 @@ pipelineOptions(const CompileOptions &options) {
   return pipeline;
 }
 
+/// No address space holds more; the plan's own verifier has the same limit.
+static Status checkArenas(ModuleOp module) {
+  constexpr int64_t most = int64_t(1) << 48;
+  Status status;
+  module.walk([&](peftc::plan::ArenaOp arena) {
+    if (static_cast<int64_t>(arena.getSize()) > most)
+      status = Status::error(Code::doesNotFit,
+                             "the step needs " + formatBytes(arena.getSize()) +
+                                 " of memory, which no machine has; take a "
+                                 "smaller --batch or --seq");
+  });
+  return status;
+}
+
 Status run(const CompileOptions &options) {
   PEFT_ASSIGN(peftc::CompileOptions pipeline, pipelineOptions(options));
   Stopwatch watch(options.timing);
@@ -88,6 +104,7 @@ Status run(const CompileOptions &options) {
     summary.remarks.push_back({where.str(), text.str()});
   };
   PEFT_TRY(peftc::compileModel(*module, pipeline));
+  PEFT_TRY(checkArenas(*module));
   PEFT_ASSIGN(Plan plan, peftc::exportPlan(*module));
   if (!options.estimateOnly) {
     summary.output =

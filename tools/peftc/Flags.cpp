@@ -15,7 +15,8 @@ constexpr const char *examples = R"(Examples:
   peftc explain step.plan --peak
   peftc estimate config.json --lora-rank 16 --batch 1 --seq 2048
 
-Exit codes: 0, 64 usage, 65 bad input, 70 a bug of ours, 74 I/O.)";
+Exit codes: 0, 64 usage, 65 bad input, 70 a bug of ours, 71 does not fit,
+74 I/O.)";
 
 constexpr const char *importExamples = R"(Examples:
   peftc import SmolLM2-135M-Instruct -o model.mlir

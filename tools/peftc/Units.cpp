@@ -11,7 +11,7 @@ static std::string format(const char *form, double value, const char *unit) {
 }
 
 std::string formatBytes(uint64_t bytes) {
-  const char *units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  const char *units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
   size_t unit = 0;
   double value = static_cast<double>(bytes);
   for (; value >= 1024 && unit + 1 < std::size(units); ++unit)

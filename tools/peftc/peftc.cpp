@@ -2,6 +2,7 @@
 #include "Commands.h"
 #include "Flags.h"
 
+#include <csignal>
 #include <cstdio>
 
 static int report(const peft::Status &status) {
@@ -15,6 +16,8 @@ static peft::Status run(const std::string &text) {
 }
 
 int main(int argc, char **argv) {
+  // A file past the size limit is an error that is reported, not a signal.
+  std::signal(SIGXFSZ, SIG_IGN);
   auto line = parseCommandLine(argc, argv);
   if (!line.ok())
     return report(line.status());
