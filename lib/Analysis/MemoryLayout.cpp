@@ -30,7 +30,7 @@ private:
     std::vector<Placed> buffers;
     uint32_t first = UINT32_MAX, last = 0; ///< union of the lifetimes
   };
-  static constexpr size_t blockLength = 64;
+  static constexpr size_t blockLength = 64; ///< bits of a mask
   std::vector<Block> blocks;
 };
 
@@ -43,9 +43,14 @@ uint64_t PlacedBuffers::findOffset(const LiveRange &buffer,
   for (const Block &block : blocks) {
     if (block.first > buffer.last || block.last < buffer.first)
       continue;
-    for (const Placed &placed : block.buffers) {
-      if (placed.first > buffer.last || placed.last < buffer.first)
-        continue;
+    // First which of them meet, without branches, then only those.
+    uint64_t meeting = 0;
+    for (size_t i = 0; i < block.buffers.size(); ++i)
+      meeting |= uint64_t((block.buffers[i].first <= buffer.last) &
+                          (block.buffers[i].last >= buffer.first))
+                 << i;
+    for (; meeting; meeting &= meeting - 1) {
+      const Placed &placed = block.buffers[llvm::countr_zero(meeting)];
       if (placed.offset > end) {
         uint64_t gap = placed.offset - end;
         if (gap >= size && gap < bestGap) {
