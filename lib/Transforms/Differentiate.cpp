@@ -227,6 +227,10 @@ FailureOr<Model> findModel(ModuleOp module) {
     return module.emitOpError("needs the functions @body and @head of a model, "
                               "found no @")
            << (model.body ? "head" : "body");
+  for (func::FuncOp function : {model.body, model.head})
+    if (!llvm::hasSingleElement(function.getBody()))
+      return function.emitOpError("must have one block, found ")
+             << function.getBody().getBlocks().size();
   FunctionType body = model.body.getFunctionType();
   FunctionType head = model.head.getFunctionType();
   if (body.getNumInputs() != 3 || body.getNumResults() != 1)

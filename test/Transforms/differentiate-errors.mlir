@@ -8,6 +8,14 @@ module {
 // -----
 
 module {
+  // expected-error @+1 {{must have one block, found 0}}
+  func.func private @body()
+  func.func @head() { return }
+}
+
+// -----
+
+module {
   // expected-error @+1 {{must take ids, positions and segments and give one result}}
   func.func @body() { return }
   func.func @head() { return }
