@@ -114,6 +114,52 @@ std::string temporaryName(const std::string &path) {
   return joinPath(parentPath(path), name);
 }
 
+/// Devices and pipes (/dev/stdout) are written into: a rename would put a
+/// file in their place.
+Status writeStream(const std::string &path,
+                   const std::function<Status(FileSink &)> &produce) {
+  Descriptor descriptor(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (descriptor.get() < 0)
+    return systemError(path, "cannot be opened", errno);
+  DescriptorSink sink(descriptor.get(), path);
+  PEFT_TRY(produce(sink));
+  PEFT_TRY(sink.flush());
+  return descriptor.close() ? Status()
+                            : systemError(path, "cannot be written", errno);
+}
+
+/// Writes beside `file` and renames over it. Errors name `path`.
+Status replaceFile(const std::string &path, const std::string &file,
+                   const std::function<Status(FileSink &)> &produce) {
+  std::string temporary = temporaryName(file);
+  Descriptor descriptor(mkostemp(temporary.data(), O_CLOEXEC));
+  if (descriptor.get() < 0)
+    return systemError(path, "cannot be created", errno);
+
+  DescriptorSink sink(descriptor.get(), path);
+  Status status = produce(sink);
+  if (status.ok())
+    status = sink.flush();
+  // mkostemp makes files that only their owner may read; ours are ordinary.
+  const mode_t mask = umask(0);
+  umask(mask);
+  if (status.ok() && (fchmod(descriptor.get(), 0666 & ~mask) != 0 ||
+                      fsync(descriptor.get()) != 0 || !descriptor.close()))
+    status = systemError(path, "cannot be written", errno);
+  if (status.ok() && rename(temporary.c_str(), file.c_str()) != 0)
+    status = systemError(path, "cannot be replaced", errno);
+  if (!status.ok()) {
+    unlink(temporary.c_str());
+    return status;
+  }
+  // The rename itself must survive a power cut, too.
+  Descriptor folder(
+      ::open(parentPath(file).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.get() >= 0)
+    fsync(folder.get());
+  return Status();
+}
+
 } // namespace
 
 Expected<std::string> peft::readFile(const std::string &path, uint64_t limit) {
@@ -153,33 +199,15 @@ peft::writeFileAtomically(const std::string &path,
                           const std::function<Status(FileSink &)> &produce) {
   if (isDirectory(path))
     return ioError(path + ": is a directory, not a file");
-  std::string temporary = temporaryName(path);
-  Descriptor descriptor(mkostemp(temporary.data(), O_CLOEXEC));
-  if (descriptor.get() < 0)
-    return systemError(path, "cannot be created", errno);
-
-  DescriptorSink sink(descriptor.get(), path);
-  Status status = produce(sink);
-  if (status.ok())
-    status = sink.flush();
-  // mkostemp makes files that only their owner may read; ours are ordinary.
-  const mode_t mask = umask(0);
-  umask(mask);
-  if (status.ok() && (fchmod(descriptor.get(), 0666 & ~mask) != 0 ||
-                      fsync(descriptor.get()) != 0 || !descriptor.close()))
-    status = systemError(path, "cannot be written", errno);
-  if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0)
-    status = systemError(path, "cannot be replaced", errno);
-  if (!status.ok()) {
-    unlink(temporary.c_str());
-    return status;
-  }
-  // The rename itself must survive a power cut, too.
-  Descriptor folder(
-      ::open(parentPath(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder.get() >= 0)
-    fsync(folder.get());
-  return Status();
+  struct stat info;
+  const bool exists = stat(path.c_str(), &info) == 0;
+  if (exists && !S_ISREG(info.st_mode))
+    return writeStream(path, produce);
+  // Of a symbolic link, the file that it names is replaced, not the link.
+  std::error_code error;
+  const std::string file = exists ? fs::canonical(path, error).string() : path;
+  return error ? ioError(path + ": cannot be replaced: " + error.message())
+               : replaceFile(path, file, produce);
 }
 
 Status peft::writeFileAtomically(const std::string &path,

@@ -50,6 +50,30 @@ TEST(File, Errors) {
                         "is a directory"));
 }
 
+TEST(File, PipesAndLinksAreWrittenThrough) {
+  TemporaryDirectory folder;
+  const std::string pipe = folder.path("pipe");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(reader, 0);
+  EXPECT_TRUE(writeFileAtomically(pipe, "text").ok());
+  char text[8] = {};
+  EXPECT_EQ(::read(reader, text, sizeof(text)), 4);
+  EXPECT_STREQ(text, "text");
+  ::close(reader);
+  struct stat info;
+  ASSERT_EQ(stat(pipe.c_str(), &info), 0);
+  EXPECT_TRUE(S_ISFIFO(info.st_mode));
+
+  const std::string target = folder.write("a/file", "old");
+  const std::string link = folder.path("link");
+  ASSERT_EQ(symlink("a/file", link.c_str()), 0);
+  EXPECT_TRUE(writeFileAtomically(link, "new").ok());
+  EXPECT_EQ(*readFile(target), "new");
+  ASSERT_EQ(lstat(link.c_str(), &info), 0);
+  EXPECT_TRUE(S_ISLNK(info.st_mode));
+}
+
 TEST(File, AFailedWriteLeavesTheOldFileAndNothingElse) {
   TemporaryDirectory folder;
   const std::string path = folder.write("a", "old");

@@ -19,6 +19,8 @@ int main(int argc, char **argv) {
   installTruncationHandler();
   // Whoever read the status lines may leave; training goes on.
   std::signal(SIGPIPE, SIG_IGN);
+  // A file past the size limit is an error that is reported, not a signal.
+  std::signal(SIGXFSZ, SIG_IGN);
   auto line = parseCommandLine(argc, argv);
   if (!line.ok())
     return report(line.status());

@@ -77,7 +77,8 @@ public:
 
 /// Writes a temporary file beside `path` through `produce`, syncs it and
 /// renames it over `path`. On any error `path` is as it was and the temporary
-/// file is gone.
+/// file is gone. A symbolic link stays and what it names is replaced; a device
+/// or a pipe is written into.
 Status writeFileAtomically(const std::string &path,
                            const std::function<Status(FileSink &)> &produce);
 Status writeFileAtomically(const std::string &path, std::string_view bytes);
