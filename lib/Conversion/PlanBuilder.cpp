@@ -129,6 +129,7 @@ void PlanBuilder::startEntry(Location loc, StringRef name) {
   auto entry = plan::EntryOp::create(builder, loc, name);
   builder.createBlock(&entry->getRegion(0));
   firstItem = nullptr;
+  streamWorkspaces.clear();
 }
 
 void PlanBuilder::endEntry() {
@@ -168,11 +169,22 @@ Value PlanBuilder::addWorkspace(Location loc, const KernelCall &call,
     shape = {static_cast<int64_t>(llvm::divideCeil(bytes, row)), row};
   auto type = RankedTensorType::get(
       shape, IntegerType::get(builder.getContext(), 8, IntegerType::Unsigned));
-  return addBuffer(loc,
-                   Twine(call.module) + "/" +
-                       StringRef(call.spec.name.data(), call.spec.name.size()) +
-                       "." + which,
-                   type, "workspace");
+  if (call.stream == 0)
+    return addBuffer(
+        loc,
+        Twine(call.module) + "/" +
+            StringRef(call.spec.name.data(), call.spec.name.size()) + "." +
+            which,
+        type, "workspace");
+  std::string name = ("stream " + Twine(call.stream) + "." + which).str();
+  Value &buffer = streamWorkspaces[name];
+  if (!buffer)
+    buffer = addBuffer(loc, name, type, "workspace");
+  auto op = buffer.getDefiningOp<plan::BufferOp>();
+  if (type.getNumElements() >
+      cast<RankedTensorType>(op.getType()).getNumElements())
+    op.setType(type);
+  return buffer;
 }
 
 /// The attributes that differ from their defaults.

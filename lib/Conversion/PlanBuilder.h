@@ -13,6 +13,7 @@
 #include "peft/KernelSpec.h"
 
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/StringMap.h"
 
 #include <deque>
 
@@ -82,6 +83,9 @@ private:
     std::vector<uint64_t> extents;
   };
   mlir::Value remember(mlir::Value buffer, mlir::RankedTensorType type);
+  /// Scratch of one launch on stream 0. The other streams keep one buffer per
+  /// entry, as large as their largest launch needs: bytes that two streams
+  /// share only as scratch would make them wait for each other.
   mlir::Value addWorkspace(mlir::Location loc, const KernelCall &call,
                            llvm::StringRef which, uint64_t bytes);
   mlir::FailureOr<peft::LaunchShape> bind(mlir::Location loc,
@@ -93,6 +97,8 @@ private:
   std::deque<Shape> shapes;
   llvm::DenseMap<mlir::Value, const Shape *> shapeOf;
   mlir::Operation *firstItem = nullptr; ///< of the current entry
+  /// Workspaces of the streams above 0 in the current entry, by buffer name.
+  llvm::StringMap<mlir::Value> streamWorkspaces;
 };
 
 } // namespace peftc

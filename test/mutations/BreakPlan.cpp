@@ -2,8 +2,8 @@
 //
 // peft-break-plan waits PLAN MODEL    deletes each wait in turn: the verifier
 //   must refuse the plan; with the verifier off, some schedule seed must change
-//   the trained bits for at least half of them (a race is only visible when the
-//   schedule happens to lose it).
+//   the trained bits for nine of ten (a race for the scratch bytes of a thread
+//   that is not there shows nothing).
 // peft-break-plan offsets PLAN MODEL  moves each local buffer by 64 bytes in
 //   turn: the verifier must refuse the plan, or the trained bits must be the
 //   same (the bytes it moved into were free).
@@ -128,13 +128,14 @@ Status breakWaits(const Plan &plan, const BoundWeights &weights,
       bool seen = someScheduleDiffers(broken, weights, expected);
       visible += seen;
       if (!seen)
-        std::printf("no schedule shows it: %s\n", verifyPlan(broken).message().c_str());
+        std::printf("no schedule shows it: %s\n",
+                    verifyPlan(broken).message().c_str());
     }
   }
   std::printf("%d of %d deleted waits of the training entries changed bits "
               "under some schedule seed\n",
               visible, waits);
-  outcome.count(waits > 0 && 2 * visible >= waits,
+  outcome.count(waits > 0 && 10 * visible >= 9 * waits,
                 "too few deleted waits are visible in the results");
   return {};
 }

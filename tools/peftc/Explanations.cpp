@@ -6,7 +6,10 @@
 #include "peft/MemoryReport.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/raw_ostream.h"
+
+#include <map>
 
 using namespace peft;
 
@@ -81,6 +84,54 @@ Explanation explainTotals(const Plan &plan) {
 // The peak
 //===----------------------------------------------------------------------===//
 
+/// `model.layers.7.mlp` as `model.layers.*.mlp`: the same place of every layer.
+static std::string withoutLayer(llvm::StringRef module) {
+  llvm::SmallVector<llvm::StringRef> parts;
+  module.split(parts, '.');
+  for (llvm::StringRef &part : parts)
+    if (!part.empty() && llvm::all_of(part, llvm::isDigit))
+      part = "*";
+  return llvm::join(parts, ".");
+}
+
+/// The live buffers, those of equal layers in one line, the most bytes first.
+static void printLayerGroups(llvm::raw_ostream &out, const Plan &plan,
+                             const MemoryPeak &peak) {
+  struct Group {
+    std::string kernel, module;
+    uint64_t buffers = 0, bytes = 0;
+  };
+  std::map<std::pair<std::string, std::string>, Group> groups;
+  for (const auto &each : peak.live) {
+    std::string module = withoutLayer(ref(each.module));
+    Group &group = groups[{std::string(each.kernel), module}];
+    group.kernel = each.kernel;
+    group.module = module;
+    ++group.buffers;
+    group.bytes += plan.buffers[each.buffer].size;
+  }
+  std::vector<Group> ordered;
+  for (auto &entry : groups)
+    ordered.push_back(std::move(entry.second));
+  llvm::stable_sort(ordered, [](const Group &a, const Group &b) {
+    return a.bytes > b.bytes;
+  });
+  constexpr size_t shown = 24;
+  uint64_t rest = 0;
+  for (auto [index, group] : llvm::enumerate(ordered)) {
+    if (index >= shown) {
+      rest += group.bytes;
+      continue;
+    }
+    out << rightColumn(formatBytes(group.bytes), 12) << "  "
+        << rightColumn(std::to_string(group.buffers) + " x", 7) << " "
+        << column(group.kernel, 24) << group.module << "\n";
+  }
+  if (rest)
+    out << rightColumn(formatBytes(rest), 12) << "  in "
+        << ordered.size() - shown << " smaller groups\n";
+}
+
 Explanation explainPeak(const Plan &plan) {
   Explanation result{"peak", "", nullptr};
   llvm::raw_string_ostream out(result.text);
@@ -107,7 +158,9 @@ Explanation explainPeak(const Plan &plan) {
   }
   out << ": " << formatBytes(peak.bytes) << " in " << peak.live.size()
       << " buffers\n";
-  constexpr size_t shown = 40;
+  printLayerGroups(out, plan, peak);
+  constexpr size_t shown = 12;
+  out << "the largest:\n";
   uint64_t rest = 0;
   llvm::json::Array live;
   for (auto [index, each] : llvm::enumerate(peak.live)) {
@@ -127,7 +180,8 @@ Explanation explainPeak(const Plan &plan) {
   }
   if (rest)
     out << rightColumn(formatBytes(rest), 12) << "  in "
-        << peak.live.size() - shown << " smaller buffers\n";
+        << peak.live.size() - shown
+        << " smaller buffers (--json lists every one)\n";
   result.json = llvm::json::Object{{"entry", entry.name},
                                    {"item", peak.item},
                                    {"module", at},
