@@ -72,7 +72,15 @@ def jsonl_objects(path):
             if not raw.strip():
                 continue
             try:
-                value = json.loads(raw.decode("utf-8"))
+                # Some editors write a byte order mark before the first line.
+                value = json.loads(raw.decode("utf-8-sig"))
+                if b"\\u" in raw:
+                    json.dumps(value, ensure_ascii=False).encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"{path}:{number}: half of a surrogate pair"
+                    f" (\\u{ord(error.object[error.start]):04x}) is no character"
+                ) from error
             except UnicodeDecodeError as error:
                 raise DataError(
                     f"{path}:{number}: not UTF-8 at byte {error.start} of the"

@@ -122,15 +122,14 @@ Status checkPrompt(const Tokens &prompt, size_t index, const Plan &plan) {
   return {};
 }
 
-/// What was asked, in the order of asking.
-struct Questions {
-  std::vector<std::string> shown; ///< for people
-  std::vector<Tokens> ids;        ///< empty where `lines` has the text
-  std::vector<std::string>
-      lines; ///< JSON for peft-data; "" where ids are given
+/// Questions while they are read.
+struct Asked {
+  Questions questions;
+  /// JSON for peft-data; "" where ids are given. As many as questions.
+  std::vector<std::string> lines;
 };
 
-Status addLine(Questions &questions, const std::string &line,
+Status addLine(Asked &asked, const std::string &line,
                const std::string &where) {
   PEFT_ASSIGN(nlohmann::json value, parseJson(line, where));
   Tokens ids;
@@ -153,19 +152,19 @@ Status addLine(Questions &questions, const std::string &line,
                     "or ids is needed, not " +
                     peft::describe(value));
   }
-  questions.shown.push_back(value.is_string() ? value.get<std::string>()
-                                              : line);
-  questions.ids.push_back(std::move(ids));
-  questions.lines.push_back(given ? "" : line);
+  asked.questions.shown.push_back(value.is_string() ? value.get<std::string>()
+                                                    : line);
+  asked.questions.ids.push_back(std::move(ids));
+  asked.lines.push_back(given ? "" : line);
   return {};
 }
 
-Expected<Questions> readQuestions(const GenerateOptions &options) {
-  Questions questions;
+Expected<Asked> readPrompts(const GenerateOptions &options) {
+  Asked asked;
   for (const std::string &prompt : options.prompts)
-    PEFT_TRY(addLine(questions, quoteJson(prompt), "--generate"));
+    PEFT_TRY(addLine(asked, quoteJson(prompt), "--generate"));
   if (options.promptFile.empty())
-    return questions;
+    return asked;
   PEFT_ASSIGN(std::string text, readFile(options.promptFile));
   std::istringstream stream(text);
   uint64_t number = 0;
@@ -173,27 +172,26 @@ Expected<Questions> readQuestions(const GenerateOptions &options) {
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string::npos)
       continue;
-    PEFT_TRY(addLine(questions, line,
+    PEFT_TRY(addLine(asked, line,
                      options.promptFile + ":" + std::to_string(number)));
   }
-  if (questions.ids.empty())
+  if (asked.lines.empty())
     return badInput(options.promptFile + " has no prompt");
-  return questions;
+  return asked;
 }
 
-Status encodeQuestions(Questions &questions, const ModelDirectory &model,
-                       bool chat) {
+Status encode(Asked &asked, const ModelDirectory &model, bool chat) {
   std::vector<std::string> lines;
-  for (const std::string &line : questions.lines)
+  for (const std::string &line : asked.lines)
     if (!line.empty())
       lines.push_back(line);
   if (lines.empty())
     return {};
   PEFT_ASSIGN(std::vector<Tokens> encoded, encodeTexts(model, lines, chat));
   size_t next = 0;
-  for (size_t i = 0; i < questions.lines.size(); ++i)
-    if (!questions.lines[i].empty())
-      questions.ids[i] = std::move(encoded[next++]);
+  for (size_t i = 0; i < asked.lines.size(); ++i)
+    if (!asked.lines[i].empty())
+      asked.questions.ids[i] = std::move(encoded[next++]);
   return {};
 }
 
@@ -210,10 +208,20 @@ peft::continuePrompts(Executor &executor, const std::vector<Tokens> &prompts,
   return Batch(executor, prompts, ends, most).run();
 }
 
+Expected<Questions> peft::readQuestions(const Plan &plan,
+                                        const ModelDirectory &model,
+                                        const GenerateOptions &options) {
+  PEFT_ASSIGN(Asked asked, readPrompts(options));
+  PEFT_TRY(encode(asked, model, options.chat));
+  const std::vector<Tokens> &prompts = asked.questions.ids;
+  for (size_t i = 0; i < prompts.size(); ++i)
+    PEFT_TRY(checkPrompt(prompts[i], i, plan));
+  return std::move(asked.questions);
+}
+
 Status peft::answer(Executor &executor, const ModelDirectory &model,
-                    const GenerateOptions &options, Console &console) {
-  PEFT_ASSIGN(Questions questions, readQuestions(options));
-  PEFT_TRY(encodeQuestions(questions, model, options.chat));
+                    const Questions &questions, const GenerateOptions &options,
+                    Console &console) {
   PEFT_ASSIGN(ModelConfig config, readModelConfig(model));
   PEFT_ASSIGN(std::vector<Tokens> answers,
               continuePrompts(executor, questions.ids, config.eosTokenIds,

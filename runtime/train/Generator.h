@@ -21,12 +21,24 @@ continuePrompts(Executor &executor,
                 const std::vector<std::vector<int32_t>> &prompts,
                 const std::vector<int64_t> &ends, uint32_t most);
 
-/// Answers --generate and --prompts: prints `prompt => answer`, and writes the
-/// batch form's answers as JSON lines {"ids": [...], "text": "..."}. A line of
-/// the prompt file is a string, {"prompt": ..}, {"messages": ..} or
-/// {"ids": [..]}, which needs no tokenizer.
+/// What was asked, in the order of asking.
+struct Questions {
+  std::vector<std::string> shown;        ///< for people
+  std::vector<std::vector<int32_t>> ids; ///< token ids that fit the plan's rows
+};
+
+/// Reads and tokenizes --generate and --prompts. A line of the prompt file is a
+/// string, {"prompt": ..}, {"messages": ..} or {"ids": [..]}, which needs no
+/// tokenizer. Apart from answering, so that a bad prompt is found before hours
+/// of training rather than after. Errors: io, badInput.
+Expected<Questions> readQuestions(const Plan &plan, const ModelDirectory &model,
+                                  const GenerateOptions &options);
+
+/// Answers the questions: prints `prompt => answer`, and writes the batch
+/// form's answers as JSON lines {"ids": [...], "text": "..."}.
 Status answer(Executor &executor, const ModelDirectory &model,
-              const GenerateOptions &options, Console &console);
+              const Questions &questions, const GenerateOptions &options,
+              Console &console);
 
 } // namespace peft
 

@@ -60,6 +60,7 @@ private:
   Console console;
   ModelDirectory model;
   std::optional<TokenFile> data, evalData;
+  Questions questions;
   std::unique_ptr<Executor> executor;
   std::optional<TrainSummary> trained;
   std::optional<EvalSummary> evaluated;
@@ -120,7 +121,12 @@ Status Session::prepare() {
   PEFT_ASSIGN(executor,
               Executor::create(std::move(plan), std::move(weights),
                                std::move(device), {.seed = options.seed}));
-  return chooseAdapter();
+  PEFT_TRY(chooseAdapter());
+  if (options.generate.any()) {
+    PEFT_ASSIGN(questions,
+                readQuestions(executor->plan(), model, options.generate));
+  }
+  return {};
 }
 
 Status Session::chooseAdapter() {
@@ -268,7 +274,7 @@ Status Session::run() {
     console.print("eval loss", line.view());
   }
   if (options.generate.any())
-    PEFT_TRY(answer(*executor, model, options.generate, console));
+    PEFT_TRY(answer(*executor, model, questions, options.generate, console));
   return options.json ? printSummary() : Status();
 }
 

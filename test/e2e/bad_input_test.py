@@ -183,6 +183,12 @@ case("whose answers", 64, "--no-adapter for",
      replace=["lora.plan", "--model", "model", "--generate", "x"])
 case("save dtype of an adapter", 64, "--train all", ["--save-dtype", "bf16"])
 case("unknown save dtype", 64, "--save-dtype", ["--save-dtype", "i8"])
+case("rate without data", 64, "--lr needs --data",
+     replace=["lora.plan", "--model", "model", "--no-adapter", "--generate", "x",
+              "--lr", "1e-3"])
+case("schedule mode alone", 64, "--schedule-mode needs --schedule-seed",
+     ["--schedule-mode", "interleave"])
+case("answer length alone", 64, "--max-new-tokens needs", ["--max-new-tokens", "3"])
 case("answers without prompts", 64, "--answers needs --prompts", ["--answers", "a.jsonl"])
 
 # Plans -------------------------------------------------------------------
@@ -467,6 +473,9 @@ case("prompt as long as the row", 65, "larger --seq", replace=ask(),
      prepare=prompts(json.dumps({"ids": [1] * SEQ}) + "\n"))
 case("prompt text without a tokenizer", 65, "tokenizer.json", replace=ask(),
      prepare=prompts('"hello"\n'))
+
+case("a bad prompt is found before training", 65, "larger --seq",
+     ["--prompts", "p.jsonl"], prepare=prompts(json.dumps({"ids": [1] * SEQ}) + "\n"))
 
 
 def limit():

@@ -274,6 +274,7 @@ class CommandTest(Case):
             ([b'{"text": "\xff"}'], ":1: not UTF-8"),
             ([b'{"prompt": "a"}'], ":1: key 'completion' is missing"),
             ([b""], "has no rows"),
+            ([good, b'{"text": "a\\ud83d"}'], ":2: half of a surrogate pair"),
         ]
         for lines, message in table:
             with self.subTest(lines):
@@ -281,6 +282,10 @@ class CommandTest(Case):
                 self.assertEqual(code, 65)
                 self.assertIn(message, err)
                 self.assertEqual(err.count("\n"), 1)
+
+    def test_byte_order_mark(self):
+        code, _, err = self.tokenize([b'\xef\xbb\xbf{"text": "a\\ud83d\\ude42"}'])
+        self.assertEqual(code, 0, err)
 
     def test_nothing_to_learn(self):
         line = [b'{"prompt": "abcdef", "completion": "g"}']

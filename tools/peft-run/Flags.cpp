@@ -176,6 +176,36 @@ void addMachine(CLI::App &app, RunOptions &options) {
   app.add_flag("--quiet", options.quiet, "only errors and answers");
   app.add_flag("--json", options.json, "a JSON summary on standard output");
 }
+/// A flag that would do nothing here is a mistake of whoever gave it.
+Status refuseIdle(const CLI::App &app) {
+  struct Need {
+    const char *flag, *other, *why;
+  };
+  static const Need needs[] = {
+      {"--steps", "--data", "it is for training"},
+      {"--epochs", "--data", "it is for training"},
+      {"--grad-accum", "--data", "it is for training"},
+      {"--lr", "--data", "it is for training"},
+      {"--schedule", "--data", "it is for training"},
+      {"--warmup-steps", "--data", "it is for training"},
+      {"--weight-decay", "--data", "it is for training"},
+      {"--decay-all", "--data", "it is for training"},
+      {"--beta1", "--data", "it is for training"},
+      {"--beta2", "--data", "it is for training"},
+      {"--epsilon", "--data", "it is for training"},
+      {"--max-grad-norm", "--data", "it is for training"},
+      {"--no-shuffle", "--data", "it is for training"},
+      {"--save-dtype", "--data", "it is for training"},
+      {"--schedule-mode", "--schedule-seed", "it says what the seed orders"}};
+  for (const Need &need : needs)
+    if (app.count(need.flag) && !app.count(need.other))
+      return usageError(std::string(need.flag) + " needs " + need.other + ": " +
+                        need.why);
+  if (app.count("--max-new-tokens") && !app.count("--generate") &&
+      !app.count("--prompts"))
+    return usageError("--max-new-tokens needs --generate or --prompts");
+  return {};
+}
 } // namespace
 
 Expected<CommandLine> parseCommandLine(int argc, char **argv) {
@@ -201,5 +231,7 @@ Expected<CommandLine> parseCommandLine(int argc, char **argv) {
     return usageError(std::string(error.what()) +
                       "; peft-run --help shows all flags");
   }
+  if (!line.text)
+    PEFT_TRY(refuseIdle(app));
   return line;
 }
