@@ -30,8 +30,8 @@ example '' \
 example '**`peftc import`** and **`peft-opt`** show the IR after each stage; Hugging Face names are in it.' \
   'peftc import smollm2 -o model.mlir'
 example '' \
-  'peft-opt model.mlir --peft-compile="until=step batch=1 seq=64 config={{\"peft_type\":\"LORA\",\"r\":16,\"target_modules\":\"all-linear\"}}" | grep -A 14 "func.func @micro_step"' 16
+  'peft-opt model.mlir --peft-compile="until=step batch=1 seq=64 config={{\"peft_type\":\"LORA\",\"r\":16,\"target_modules\":\"all-linear\"}}" 2>/dev/null | grep -A 12 "func.func @micro_step"' 16
 example '' \
-  'peft-opt model.mlir --peft-compile="until=planned batch=1 seq=64 config={{\"peft_type\":\"LORA\",\"r\":16,\"target_modules\":\"all-linear\"}}" | grep -m 6 "layers.29.self_attn.q_proj"' 8
+  'peft-opt model.mlir --peft-compile="until=planned batch=1 seq=64 config={{\"peft_type\":\"LORA\",\"r\":16,\"target_modules\":\"all-linear\"}}" 2>/dev/null | grep -m 6 "layers.29.self_attn.q_proj"' 8
 printf '**`peft-lsp-server`** serves the dialects to editors; **`peft-reduce`** shrinks a module on which a pass fails:\n\n'
 printf '```sh\npeft-reduce model.mlir -opt-reduction-pass="opt-pass=canonicalize test=./still-fails.sh"\n```\n'
