@@ -2,6 +2,9 @@
 #include "CheckPlan.h"
 
 #include "peft/KernelSpec.h"
+#include "peft/ModelConfig.h"
+
+#include <sstream>
 
 using namespace peft;
 
@@ -77,4 +80,38 @@ Status peft::checkTrainingPlan(const Plan &plan) {
   for (const NeededPort &port : ports)
     PEFT_TRY(checkPort(plan, port));
   return {};
+}
+
+Status peft::checkSameModel(const Plan &plan, const ModelDirectory &model) {
+  if (plan.modelConfig.empty())
+    return {};
+  PEFT_ASSIGN(ModelConfig made,
+              parseModelConfig(plan.modelConfig, "the plan's config.json"));
+  PEFT_ASSIGN(ModelConfig given, readModelConfig(model));
+  Status status;
+  auto same = [&](const char *field, const auto &planned, const auto &found) {
+    if (!status.ok() || planned == found)
+      return;
+    std::ostringstream text;
+    text << "the plan was compiled for another model: its " << field << " is "
+         << planned << ", that of " << model.directory << " is " << found
+         << "; compile " << model.directory << " with peftc compile";
+    status = badInput(text.str());
+  };
+  same("model_type", made.modelType, given.modelType);
+  same("num_hidden_layers", made.layers, given.layers);
+  same("num_attention_heads", made.heads, given.heads);
+  same("num_key_value_heads", made.kvHeads, given.kvHeads);
+  same("head_dim", made.headDim, given.headDim);
+  same("rms_norm_eps", made.rmsEpsilon, given.rmsEpsilon);
+  same("tie_word_embeddings", made.tied, given.tied);
+  same("rope_type", name(made.rope.type), name(given.rope.type));
+  same("rope_theta", made.rope.theta, given.rope.theta);
+  same("RoPE factor", made.rope.factor, given.rope.factor);
+  for (size_t i = 0; status.ok() && i < made.slidingWindow.size(); ++i)
+    same("sliding_window", made.slidingWindow[i], given.slidingWindow[i]);
+  // What else scales the angles, as the frequencies show it.
+  for (size_t i = 0; status.ok() && i < made.rope.invFreq.size(); ++i)
+    same("RoPE frequency", made.rope.invFreq[i], given.rope.invFreq[i]);
+  return status;
 }

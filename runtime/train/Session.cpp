@@ -111,6 +111,7 @@ Status Session::prepare() {
     PEFT_ASSIGN(evalData, openData(options.evalData, plan));
   }
   PEFT_ASSIGN(BoundWeights weights, bindWeights(plan, options.model));
+  PEFT_TRY(checkSameModel(plan, model));
   DeviceOptions wanted;
   wanted.threads = options.threads;
   wanted.scheduleSeed = options.scheduleSeed;

@@ -227,6 +227,17 @@ def another_model(w):
 case("plan of another model", 65, re.escape("the plan needs f32[32, 16]"),
      prepare=another_model)
 
+case("plan of a model with another RoPE", 65, "rope_theta is 10000, that of model is 500",
+     prepare=lambda w: write(f"{w.root}/model/config.json",
+                             json.dumps({**CONFIG, "rope_theta": 500.0})))
+case("plan of a shallower model", 65, "num_hidden_layers is 2, that of model is 3",
+     prepare=lambda w: (
+         write(f"{w.root}/model/config.json",
+               json.dumps({**CONFIG, "num_hidden_layers": 3})),
+         w.tensors(lambda t: t.update({
+             name.replace("layers.1", "layers.2"): values
+             for name, values in list(t.items()) if "layers.1" in name}))))
+
 # Models ------------------------------------------------------------------
 
 weights = "model/model"

@@ -2,6 +2,8 @@
 #include "Commands.h"
 #include "Flags.h"
 
+#include "llvm/Support/raw_ostream.h"
+
 #include <csignal>
 #include <cstdio>
 
@@ -23,5 +25,12 @@ int main(int argc, char **argv) {
     return report(line.status());
   peft::Status status =
       std::visit([](const auto &options) { return run(options); }, *line);
+  llvm::outs().flush();
+  if (std::error_code error = llvm::outs().error()) {
+    // Else the stream's destructor ends the process its own way.
+    llvm::outs().clear_error();
+    return report(
+        peft::ioError("standard output cannot be written: " + error.message()));
+  }
   return status.ok() ? 0 : report(status);
 }
