@@ -50,16 +50,17 @@ Console::Console(int file, bool quiet)
     : file(file), silent(quiet), terminal(::isatty(file)) {}
 
 void Console::print(std::string_view text) {
+  // Whoever read these lines may leave; the run goes on.
   if (!silent)
-    result(text);
+    (void)result(text);
 }
 
-void Console::result(std::string_view text) {
+bool Console::result(std::string_view text) {
   endStatus();
   // Two writes would let another program's line come between.
   std::string whole(text);
   whole += '\n';
-  (void)writeAll(file, whole);
+  return writeAll(file, whole);
 }
 
 void Console::print(std::string_view name, std::string_view text) {

@@ -34,8 +34,9 @@ public:
 
   bool quiet() const { return silent; }
   void print(std::string_view text);
-  /// What was asked for, printed even if quiet.
-  void result(std::string_view text);
+  /// What was asked for, printed even if quiet. Unlike the lines about it, it
+  /// may not get lost: false if it could not be written.
+  [[nodiscard]] bool result(std::string_view text);
   /// "name      text", the name padded to a column.
   void print(std::string_view name, std::string_view text);
   void status(const StatusView &view); ///< allocates nothing

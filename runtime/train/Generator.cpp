@@ -235,10 +235,10 @@ Status peft::answer(Executor &executor, const ModelDirectory &model,
     std::string text = questions.shown[i] + " => " +
                        (texts.empty() ? idText(answers[i]) : texts[i]);
     // In the batch form the file is the result.
-    if (options.answerFile.empty())
-      console.result(text);
-    else
+    if (!options.answerFile.empty())
       console.print(text);
+    else if (!console.result(text))
+      return ioError("cannot write the answers: the output is full or closed");
     lines += "{\"ids\": " + idText(answers[i]);
     if (!texts.empty())
       lines += ", \"text\": " + quoteJson(texts[i]);

@@ -24,6 +24,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "golden"))
 from tensor_file import load_tensors, save_tensors  # noqa: E402
 
 ADDRESS_SPACE = 1 << 30
+PIPE = subprocess.PIPE
+FULL = os.open("/dev/full", os.O_WRONLY)
 VOCAB, HIDDEN, SEQ = 64, 16, 8
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -485,6 +487,8 @@ case("prompt as long as the row", 65, "larger --seq", replace=ask(),
 case("prompt text without a tokenizer", 65, "tokenizer.json", replace=ask(),
      prepare=prompts('"hello"\n'))
 
+case("answers into a full output", 74, "cannot write the answers", replace=ask("--quiet"),
+     prepare=prompts('{"ids": [1]}\n'))
 case("a bad prompt is found before training", 65, "larger --seq",
      ["--prompts", "p.jsonl"], prepare=prompts(json.dumps({"ids": [1] * SEQ}) + "\n"))
 
@@ -508,8 +512,8 @@ def run_case(good, binaries, spec):
             "lora.plan", "--model", "model", "--data", "data.safetensors", "-o", "OUT", *flags]
         done = subprocess.run([f"{binaries}/peft-run", *arguments], cwd=root,
                               preexec_fn=limit, env={**os.environ, **env},
-                              capture_output=True, text=True, errors="replace",
-                              timeout=60)
+                              stdout=FULL if "full output" in name else PIPE,
+                              stderr=PIPE, text=True, errors="replace", timeout=60)
         problems = []
         if done.returncode not in codes:
             problems.append(f"exit code {done.returncode} instead of {codes}")
