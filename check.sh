@@ -63,6 +63,12 @@ for script in test/e2e/*_test.py; do
   [ -e "$script" ] || continue
   part "$(basename "$script" _test.py)" "$PYTHON" "$script" --bin "$BIN"
 done
+checked=$BIN
+# What people run: asserts off, full optimization.
+build release peftc peft-run
+part golden-release "$PYTHON" test/golden/run_golden.py --bin "$BIN"
+part same-bits-release "$PYTHON" test/e2e/same_bits.py --quick --bin "$BIN"
+BIN=$checked
 if [ $peers = yes ]; then
   install_smollm2
   part peers "$PYTHON" test/peers/run_peers.py --bin "$BIN"

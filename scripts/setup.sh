@@ -13,7 +13,7 @@ export PYTHONPATH=$ROOT/python
 export PYTHONDONTWRITEBYTECODE=1
 
 PACKAGES=(
-  clang-22 lld-22 libclang-rt-22-dev
+  clang-22 lld-22 libclang-rt-22-dev g++
   libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools
   cmake ninja-build ccache
   libflatbuffers-dev flatbuffers-compiler nlohmann-json3-dev libpcre2-dev
