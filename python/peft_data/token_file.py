@@ -31,7 +31,8 @@ def read_rows(path, maker, seq, truncate):
             if not truncate:
                 raise DataError(
                     f"{path}:{number}: {len(row.ids)} tokens, but --seq is"
-                    f" {seq}; raise --seq, or cut long rows with --truncate"
+                    f" {seq}; raise --seq (of peftc compile), or cut long rows"
+                    " with peft-data tokenize --truncate"
                 )
             row.ids, row.labels = row.ids[:seq], row.labels[:seq]
         rows.append(row)

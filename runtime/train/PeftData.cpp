@@ -5,6 +5,7 @@
 #include "Sha256.h"
 #include "peft/Json.h"
 #include "peft/Session.h"
+#include "peft/TokenFile.h"
 
 #include <cerrno>
 #include <cstdlib>
@@ -202,9 +203,13 @@ Expected<std::string> peft::tokenizeFile(const std::string &data,
                     "(.safetensors) instead");
   PEFT_ASSIGN(std::string key, cacheKey(data, model, seq));
   std::string directory = cacheDirectory();
-  PEFT_TRY(createDirectory(directory));
+  if (Status made = createDirectory(directory); !made.ok())
+    return ioError(made.message() + "; tokens are kept there: set "
+                                    "XDG_CACHE_HOME to a directory that can be "
+                                    "written");
   std::string cached = joinPath(directory, key + ".safetensors");
-  if (isFile(cached))
+  // An entry that a full disk cut short is made again.
+  if (isFile(cached) && TokenFile::open(cached).ok())
     return cached;
   // Another process may be writing the same entry: each has its own file, and
   // the rename is atomic.

@@ -387,6 +387,10 @@ case("data truncated", 65, "data.safetensors",
      prepare=lambda w: w.bytes("data.safetensors", lambda b: b[:-4]))
 case("text without a tokenizer", 65, "tokenizer.json", replace=with_data("text.jsonl"),
      prepare=lambda w: write(f"{w.root}/text.jsonl", '{"text": "hello"}\n'))
+case("text, but nowhere to keep tokens", 74, "set XDG_CACHE_HOME",
+     replace=with_data("text.jsonl"), env={"XDG_CACHE_HOME": "/proc/none"},
+     prepare=lambda w: (write(f"{w.root}/text.jsonl", '{"text": "hello"}\n'),
+                        write(f"{w.root}/model/tokenizer.json", "{}")))
 case("evaluation data missing", 74, "none.safetensors",
      ["--eval-data", "none.safetensors"])
 case("evaluation id beyond the vocabulary", 65, "64", ["--eval-data", "eval.safetensors"],

@@ -77,11 +77,15 @@ TEST_F(PeftDataTest, itsExitCodeIsOurs) {
 
 TEST_F(PeftDataTest, aFileIsTokenizedOnceForEachContentAndLength) {
   // tokenize --model DIR --seq N --data FILE -o OUT
-  program("cp \"$7\" \"$9\"\n");
+  const std::string tokens = safetensorsBytes(
+      R"({"input_ids":{"dtype":"I32","shape":[1,1],"data_offsets":[0,4]},)"
+      R"("labels":{"dtype":"I32","shape":[1,1],"data_offsets":[4,8]}})",
+      "\1\1\1\1\1\1\1\1");
+  program("cp " + files.write("tokens", tokens) + " \"$9\"\n");
   std::string data = files.write("rows.jsonl", "{\"text\": \"one\"}\n");
   auto first = tokenizeFile(data, model, 8);
   ASSERT_TRUE(first.ok()) << first.status().message();
-  EXPECT_EQ(*readFile(*first), "{\"text\": \"one\"}\n");
+  EXPECT_EQ(*readFile(*first), tokens);
   auto calls = [&] {
     std::string text = log();
     return std::count(text.begin(), text.end(), '\n');
@@ -89,14 +93,18 @@ TEST_F(PeftDataTest, aFileIsTokenizedOnceForEachContentAndLength) {
   EXPECT_EQ(calls(), 1);
   EXPECT_EQ(*tokenizeFile(data, model, 8), *first);
   EXPECT_EQ(calls(), 1) << "from the cache";
+  ASSERT_TRUE(writeFileAtomically(*first, tokens.substr(0, 20)).ok());
+  EXPECT_EQ(*tokenizeFile(data, model, 8), *first);
+  EXPECT_EQ(calls(), 2) << "a damaged entry is made again";
+  EXPECT_EQ(*readFile(*first), tokens);
   EXPECT_NE(*tokenizeFile(data, model, 9), *first);
-  EXPECT_EQ(calls(), 2);
+  EXPECT_EQ(calls(), 3);
   files.write("rows.jsonl", "{\"text\": \"two\"}\n");
   EXPECT_NE(*tokenizeFile(data, model, 8), *first);
-  EXPECT_EQ(calls(), 3);
+  EXPECT_EQ(calls(), 4);
   files.write("model/tokenizer.json", "{\"other\": 1}");
   EXPECT_NE(*tokenizeFile(data, model, 8), *first);
-  EXPECT_EQ(calls(), 4);
+  EXPECT_EQ(calls(), 5);
 }
 
 TEST_F(PeftDataTest, aFailedTokenizationLeavesNothingInTheCache) {
