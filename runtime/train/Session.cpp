@@ -104,6 +104,11 @@ Status Session::prepare() {
     return usageError("-o " + options.output +
                       " is the model's own directory, which is never "
                       "written; name another one");
+  if (plan.adapterConfig.empty() && !options.output.empty() &&
+      isFile(joinPath(options.output, "adapter_config.json")))
+    return usageError("-o " + options.output +
+                      " holds an adapter, which transformers would load on top "
+                      "of the trained model; name another directory");
   if (!options.data.empty()) {
     PEFT_ASSIGN(data, openData(options.data, plan));
   }

@@ -491,6 +491,8 @@ case("prompt as long as the row", 65, "larger --seq", replace=ask(),
 case("prompt text without a tokenizer", 65, "tokenizer.json", replace=ask(),
      prepare=prompts('"hello"\n'))
 
+case("whole model over an adapter", 64, "holds an adapter",
+     replace=["all.plan", "--model", "model", "--data", "data.safetensors", "-o", "good"])
 case("answers into a full output", 74, "cannot write the answers", replace=ask("--quiet"),
      prepare=prompts('{"ids": [1]}\n'))
 case("a bad prompt is found before training", 65, "larger --seq",
