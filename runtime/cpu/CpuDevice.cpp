@@ -102,6 +102,12 @@ Status CpuDevice::startThreads() {
                        ? options.threads
                        : std::min(availableThreads(), plan->maxThreads);
   pool = std::make_unique<ThreadPool>(count);
+  if (pool->size() < options.threads)
+    return Status::error(Code::unsuitable,
+                         "the system starts only " +
+                             std::to_string(pool->size()) + " of " +
+                             std::to_string(options.threads) +
+                             " threads; ask for fewer with --threads");
   return {};
 }
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -124,8 +125,13 @@ ThreadPool::ThreadPool(unsigned threads) : state(std::make_unique<State>()) {
   state->spins = threads <= processors.size() ? 1500 : 0;
   state->parts = std::make_unique<Part[]>(threads);
   state->threads.reserve(threads - 1);
-  for (unsigned i = 1; i < threads; ++i)
-    state->threads.emplace_back([state = state.get(), i] { state->work(i); });
+  for (unsigned i = 1; i < threads; ++i) {
+    try {
+      state->threads.emplace_back([state = state.get(), i] { state->work(i); });
+    } catch (const std::system_error &) { // no memory, or a limit of the user
+      state->size = threads = i;
+    }
+  }
   // With fewer threads than processors another process may use the rest, and
   // both would pin to the same ones: leave those to the scheduler. The caller
   // is not ours to pin; the pinned workers push it to the free processor.

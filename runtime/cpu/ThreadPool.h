@@ -13,6 +13,7 @@ namespace peft::cpu {
 /// The caller of run is thread 0. `run` allocates nothing.
 class ThreadPool {
 public:
+  /// Has fewer threads where the system refuses to start so many.
   explicit ThreadPool(unsigned threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool &) = delete;

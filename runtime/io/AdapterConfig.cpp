@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t maximumRank = 1 << 16;
 constexpr double smallestAlpha = 1e-9, largestAlpha = 1e9;
+constexpr double largestDropout = 0.999; ///< of the kernels
 
 /// Read below, or metadata that changes nothing.
 constexpr std::string_view knownFields[] = {
@@ -236,6 +237,8 @@ Expected<AdapterConfig> peft::parseAdapterConfig(std::string_view text,
   config.dropout = fields.number("lora_dropout", 0, 0, 1);
   if (config.dropout == 1)
     fields.fail("lora_dropout", "is 1, which drops everything");
+  else if (config.dropout > largestDropout)
+    fields.fail("lora_dropout", "must be at most 0.999");
   config.targetModules = readSelection(fields, "target_modules");
   config.excludeModules = readSelection(fields, "exclude_modules");
   config.layersToTransform =

@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint64_t maximumConfigBytes = 16 << 20;
 constexpr int64_t maximumWindow = 1ll << 32;
+constexpr int64_t maximumHeadDim = 512; ///< of the attention kernels
 
 /// The class defaults of one family: transformers leaves a field out when it
 /// has them. 4.x and 5.x agree on all of these.
@@ -208,16 +209,17 @@ void readSizes(FieldReader &fields, const Family &family, ModelConfig &config) {
                     std::to_string(config.heads));
   std::optional<int64_t> headDim = family.headDim;
   if (fields.get("head_dim"))
-    headDim = fields.optionalInteger("head_dim", 2, 1024);
+    headDim = fields.optionalInteger("head_dim", 2, maximumHeadDim);
   if (!headDim && config.hidden % config.heads != 0)
     fields.fail("hidden_size",
                 std::to_string(config.hidden) +
                     " is no multiple of num_attention_heads, which is " +
                     std::to_string(config.heads) + ", and head_dim is not set");
   config.headDim = headDim.value_or(config.hidden / config.heads);
-  if (config.headDim % 2 != 0 || config.headDim > 1024)
+  if (config.headDim % 2 != 0 || config.headDim > maximumHeadDim)
     fields.fail("head_dim", "is " + std::to_string(config.headDim) +
-                                "; it must be even and at most 1024");
+                                "; it must be even and at most " +
+                                std::to_string(maximumHeadDim));
 }
 
 /// layer_types, checked; empty when the field is not there.
@@ -247,6 +249,8 @@ void readWindows(FieldReader &fields, const Family &family,
     const std::optional<int64_t> given =
         fields.optionalInteger("sliding_window", 1, maximumWindow);
     window = fields.get("sliding_window") ? given.value_or(0) : 4096;
+    // No row is as long as that; plans hold windows of 31 bits.
+    window = std::min<int64_t>(window, INT32_MAX);
   }
   int64_t first = 0; // the first layer that slides
   if (family.sliding == Family::Sliding::byLayer) {

@@ -156,6 +156,7 @@ TEST(AdapterConfig, RefusesByName) {
       {R"("lora_alpha": "x")", "lora_alpha: must be a number"},
       {R"("lora_dropout": 1.5)", "lora_dropout: must be between"},
       {R"("lora_dropout": 1.0)", "drops everything"},
+      {R"("lora_dropout": 0.9995)", "lora_dropout: must be at most 0.999"},
       {R"("target_modules": 1)", "target_modules: must be a list of strings"},
       {R"("target_modules": ["a", 1])", "but holds 1"},
       {R"("target_modules": "")", "empty string"},

@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <new>
 
 using namespace peft;
 
@@ -15,7 +16,7 @@ static int report(const Status &status) {
   return static_cast<int>(status.code());
 }
 
-int main(int argc, char **argv) {
+static int run(int argc, char **argv) {
   installTruncationHandler();
   // Whoever read the status lines may leave; training goes on.
   std::signal(SIGPIPE, SIG_IGN);
@@ -34,4 +35,12 @@ int main(int argc, char **argv) {
   };
   Status status = runSession(line->options, makeDevice);
   return status.ok() ? 0 : report(status);
+}
+
+int main(int argc, char **argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::bad_alloc &) {
+    return report(Status::error(Code::doesNotFit, "memory ran out"));
+  }
 }

@@ -33,7 +33,6 @@ PEFT_INLINE Lanes exponential(Lanes logits, Lanes largestLogit) {
 }
 
 PEFT_INLINE RowSum sumRow(const F32 *logits, uint64_t vocab) {
-  // The tail is masked with the first logit, so it cannot win.
   Lanes most = broadcast(loadOne(logits));
   uint64_t i = 0;
   for (; i + laneCount <= vocab; i += laneCount)
