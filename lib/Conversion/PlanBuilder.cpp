@@ -215,16 +215,11 @@ LogicalResult PlanBuilder::launch(Location loc, const KernelCall &call) {
   FailureOr<peft::LaunchShape> shape = bind(loc, call, types);
   if (failed(shape))
     return failure();
-  Value shared, thread;
-  if (call.spec.cpuWorkspace.shared)
-    shared = addWorkspace(loc, call, "shared",
-                          call.spec.cpuWorkspace.shared(*shape).value);
-  if (call.spec.cpuWorkspace.thread) {
-    peft::Saturating each = call.spec.cpuWorkspace.thread(*shape);
-    thread = addWorkspace(
-        loc, call, "thread",
-        (each * peft::Saturating(static_cast<uint64_t>(maxThreads))).value);
-  }
+  // The verifier's own numbers.
+  peft::WorkspaceNeed need =
+      peft::workspaceNeed(call.spec, *shape, static_cast<uint32_t>(maxThreads));
+  Value shared = addWorkspace(loc, call, "shared", need.shared);
+  Value thread = addWorkspace(loc, call, "thread", need.thread);
   SmallVector<Value> given;
   int64_t present = 0;
   for (auto [index, buffer] : llvm::enumerate(call.operands))

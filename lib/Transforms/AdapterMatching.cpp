@@ -29,25 +29,38 @@ static std::string lastSegment(const std::string &path) {
   return path.substr(path.rfind('.') + 1);
 }
 
+/// Flags at the start, such as "(?i)", mean the whole expression.
+static std::string globalFlags(const std::string &expression) {
+  if (!expression.starts_with("(?"))
+    return "";
+  size_t end = expression.find_first_not_of("aimsux", 2);
+  bool areFlags = end != std::string::npos && end > 2 && expression[end] == ')';
+  return areFlags ? expression.substr(0, end + 1) : "";
+}
+
 /// The alternatives of `expression` that no group encloses: "a|b" has two.
 static std::vector<std::string> alternatives(const std::string &expression) {
+  const std::string flags = globalFlags(expression);
   std::vector<std::string> parts(1);
   int depth = 0;
   bool inClass = false;
+  size_t classBegin = 0; // where "]" is an ordinary character
   for (size_t i = 0; i < expression.size(); ++i) {
     char c = expression[i];
     if (c == '\\' && i + 1 < expression.size()) {
       parts.back() += {c, expression[++i]};
       continue;
     }
-    if (inClass)
-      inClass = c != ']';
-    else if (c == '[')
+    if (inClass) {
+      inClass = c != ']' || i == classBegin;
+    } else if (c == '[') {
       inClass = true;
-    else
+      classBegin = expression.compare(i + 1, 1, "^") == 0 ? i + 2 : i + 1;
+    } else {
       depth += (c == '(') - (c == ')');
+    }
     if (c == '|' && depth == 0 && !inClass)
-      parts.emplace_back();
+      parts.push_back(flags);
     else
       parts.back() += c;
   }

@@ -19,9 +19,6 @@ struct Product {
   Operand left, right;
   bool leftTransposed = false, rightTransposed = false;
   uint64_t depth = 0;
-  /// A chain starts anew where bf16 pairs do: an odd depth is padded with a
-  /// product of minus zero, which changes no sum.
-  uint64_t pairs() const { return (depth + 1) / 2; }
 };
 
 enum class Masked : uint8_t {

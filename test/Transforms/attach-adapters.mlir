@@ -2,6 +2,7 @@
 // RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": null}}' 2>&1 | FileCheck %s --check-prefix=DEFAULTS
 // RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "r": 4, "target_modules": "all-linear", "exclude_modules": ["layers.1.mlp.down_proj"]}}' 2>&1 | FileCheck %s --check-prefix=ALL
 // RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ".*\\.(?:0|1)\\.self_attn\\.[qk]_proj"}}' 2>&1 | FileCheck %s --check-prefix=REGEX
+// RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": "(?i).*\\.Q_PROJ|.*\\.[]|K]_PROJ"}}' 2>&1 | FileCheck %s --check-prefix=REGEX
 // RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "layers_to_transform": [1]}}' 2>&1 | FileCheck %s --check-prefix=LAYERS
 // RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "r": 2, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"], "rank_pattern": {"layers.1.mlp.down_proj": 4}, "alpha_pattern": {"self_attn.q_proj": 2}, "use_rslora": true}}' 2>&1 | FileCheck %s --check-prefix=PATTERNS
 // RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "bias": "all"}}' 2>&1 | FileCheck %s --check-prefix=BIAS
