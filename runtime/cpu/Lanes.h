@@ -16,6 +16,7 @@
 #define PEFT_CPU_LANES_H
 
 #include "Element.h"
+#include <bit>
 
 #ifndef PEFT_PATH
 #define PEFT_PATH plain
@@ -62,6 +63,11 @@ PEFT_INLINE float loadOne(const F32 *from) {
   float value;
   std::memcpy(&value, from, sizeof value);
   return value;
+}
+PEFT_INLINE float loadOne(const BF16 *from) {
+  uint16_t upper;
+  std::memcpy(&upper, from, sizeof upper);
+  return std::bit_cast<float>(uint32_t(upper) << 16);
 }
 PEFT_INLINE void storeOne(F32 *to, float value) {
   std::memcpy(to, &value, sizeof value);

@@ -10,6 +10,8 @@
 #include "../Kernels.h"
 #include "../ThreadPool.h"
 
+#include <cmath>
+
 namespace peft::cpu::PEFT_PATH {
 
 namespace {
@@ -223,18 +225,13 @@ void prepareQueries(const Call &call, const AttentionShape &shape, uint64_t row,
   clear(tiles.delta, shape.paddedSeq());
   clear(tiles.lse2, shape.paddedSeq());
   for (uint64_t i = 0; i < shape.seq; ++i) {
-    Lanes products = broadcast(0);
-    forChunks(
-        shape.headDim,
-        [&](uint64_t d) {
-          products = fma(load(o + i * columns + d), load(dO + i * columns + d),
-                         products);
-        },
-        [&](uint64_t d, uint64_t left) {
-          products = fma(load(o + i * columns + d, left),
-                         load(dO + i * columns + d, left), products);
-        });
-    tiles.delta[i] = sum(products);
+    // In the order of the product d_o v, so that a query that sees one key,
+    // whose o is that key's v, gets ds = 0 exactly.
+    float delta = 0;
+    for (uint64_t d = 0; d < shape.headDim; ++d)
+      delta = std::fma(loadOne(o + i * columns + d),
+                       loadOne(dO + i * columns + d), delta);
+    tiles.delta[i] = delta;
     tiles.lse2[i] = loadOne(lse + i) * log2e;
   }
 }
