@@ -49,6 +49,17 @@ Type ParameterTable::storedType(const std::string &name,
     return type ? type : fallback;
   }
   peft::ModelDirectory::Tensor tensor = model.find(name);
+  constexpr llvm::StringLiteral prefix = "model.";
+  llvm::StringRef bare(name);
+  if (!tensor && bare.consume_front(prefix) && model.find(bare.str())) {
+    fail(peft::badInput(
+        model.directory + ": the tensors have no 'model.' in front ('" +
+        bare.str() + "' instead of '" + name +
+        "'): this is a base model without its head; load it with "
+        "transformers' AutoModelForCausalLM, save_pretrained it, and use "
+        "that directory"));
+    return fallback;
+  }
   if (!tensor) {
     fail(peft::badInput(model.directory + ": no tensor '" + name +
                         "', which a " + config.modelType +

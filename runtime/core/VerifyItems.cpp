@@ -83,7 +83,9 @@ Status ItemChecker::checkWorkspace(uint32_t index, uint64_t need,
   if (buffer.size < need)
     return badInput(std::string(role) + " workspace " + quoted(buffer.name) +
                     " has " + std::to_string(buffer.size) +
-                    " bytes, needed are " + std::to_string(need));
+                    " bytes, needed are " + std::to_string(need) +
+                    "; was the plan compiled for another version of the "
+                    "kernels? compile it again");
   return {};
 }
 
