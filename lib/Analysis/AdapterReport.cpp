@@ -85,9 +85,12 @@ std::vector<std::string> AdapterReport::lines() const {
   double share = total ? 100.0 * static_cast<double>(trainable) /
                              static_cast<double>(total)
                        : 0;
-  text.push_back(llvm::formatv("{0} adapted; {1} of {2} parameters "
-                               "train ({3:F4} %)",
-                               counted(adaptedModules, "module", "modules"),
-                               grouped(trainable), grouped(total), share));
+  std::string adapted =
+      adaptedModules
+          ? counted(adaptedModules, "module", "modules") + " adapted; "
+          : "";
+  text.push_back(llvm::formatv("{0}{1} of {2} parameters train ({3:F4} %)",
+                               adapted, grouped(trainable), grouped(total),
+                               share));
   return text;
 }

@@ -29,8 +29,11 @@ CpuArena::~CpuArena() {
 
 static Status refused(uint64_t size) {
   return Status::error(Code::doesNotFit, "the system refuses an arena of " +
-                                             std::to_string(size) +
-                                             " bytes: " + std::strerror(errno));
+                                             std::to_string(size) + " bytes (" +
+                                             std::to_string(size >> 30) +
+                                             " GiB): " + std::strerror(errno) +
+                                             "; compile the plan with a "
+                                             "smaller --batch or --seq");
 }
 
 Expected<CpuArena> CpuArena::create(uint64_t size) {

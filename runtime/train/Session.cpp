@@ -75,6 +75,10 @@ Expected<TokenFile> Session::openData(const std::string &path,
     if (!isFile(path))
       return ioError("cannot read " + path + ": no such file");
     PEFT_ASSIGN(tokens, tokenizeFile(path, model, plan.seq));
+  } else if (!path.ends_with(".safetensors") && isFile(path)) {
+    return badInput(path + ": the ending says neither .jsonl (text, prompts, "
+                           "chats: one JSON object a line) nor .safetensors "
+                           "(tokens); docs/Data.md describes both");
   }
   return openTokens(tokens, plan.vocab, plan.seq);
 }

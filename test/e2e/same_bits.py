@@ -110,7 +110,7 @@ class Bench:
     def train(self, batch=2, threads=1, path=None, schedule=None):
         """(SHA-256 of what was trained, what was printed); `schedule` is a
         seed and a mode"""
-        out = f"{self.directory}/out"
+        out = f"{self.directory}/out-{os.path.basename(self.plan(batch))}"
         command = [f"{self.binaries}/peft-run", self.plan(batch)]
         command += ["--model", f"{self.directory}/model", "-o", out]
         command += ["--data", f"{self.directory}/data.safetensors"]

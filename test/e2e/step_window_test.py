@@ -47,7 +47,7 @@ def run(binaries, root, name, variables):
     if os.path.exists(counts):
         os.remove(counts)
     command = [f"{binaries}/peft-run", plan, "--model", f"{root}/model", "--json"]
-    command += ["--data", f"{root}/data.safetensors", "-o", f"{root}/out", *flags]
+    command += ["--data", f"{root}/data.safetensors", "-o", f"{root}/out-{name}", *flags]
     command += ["--steps", "25"] + ([] if name == "status lines" else ["--quiet"])
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={
         **os.environ, "PEFT_WINDOW_REPORT": counts, **variables})
@@ -86,7 +86,7 @@ def resident(binaries, root):
         subprocess.run([f"{binaries}/peftc", "compile", f"{root}/big", "-o", plan, "--seq",
                         "128", "--batch", "2", "--quiet", *flags], check=True)
         command = [f"{binaries}/peft-run", plan, "--model", f"{root}/big", "--json", "--quiet"]
-        train = ["--data", f"{root}/big/data.safetensors", "-o", f"{root}/out"]
+        train = ["--data", f"{root}/big/data.safetensors", "-o", f"{root}/out-{os.path.basename(plan)}"]
         done = subprocess.run([*command, *train, "--steps", "3"], check=True,
                               capture_output=True, text=True)
         yield f"resident, {name}", json.loads(done.stdout)

@@ -56,13 +56,14 @@ private:
       value = static_cast<T>(below(70));
       return;
     case 2:
-      value = static_cast<T>(value * 2);
+      value = static_cast<T>(static_cast<uint64_t>(value) * 2);
       return;
     case 3:
       value = static_cast<T>(uint64_t(1) << below(64));
       return;
     default:
-      value = static_cast<T>(value + static_cast<T>(steps[below(8)]));
+      value = static_cast<T>(static_cast<uint64_t>(value) +
+                             static_cast<uint64_t>(steps[below(8)]));
     }
   }
   template <typename T> void index(uint32_t &value, const std::vector<T> &of) {

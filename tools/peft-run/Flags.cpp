@@ -9,6 +9,23 @@
 using namespace peft;
 
 namespace {
+
+/// Takes one of the names of `values`; the error lists them.
+template <typename T>
+CLI::Validator oneOf(const std::map<std::string, T> &values) {
+  return CLI::Validator(
+      [&values](std::string &input) -> std::string {
+        if (auto found = values.find(input); found != values.end()) {
+          input = std::to_string(static_cast<int>(found->second));
+          return {};
+        }
+        std::string names;
+        for (const auto &[name, value] : values)
+          names += (names.empty() ? "" : ", ") + name;
+        return "must be one of " + names + ", found '" + input + "'";
+      },
+      "");
+}
 constexpr const char *examples = R"(Examples:
   train a LoRA adapter, then look at it
     peft-run step.plan --model SmolLM2-135M-Instruct --data train.jsonl -o out
@@ -102,7 +119,7 @@ void addTraining(CLI::App &app, TrainOptions &train) {
   app.add_option("--schedule", train.schedule,
                  "linear, cosine or constant (default linear)")
       ->type_name("NAME")
-      ->transform(CLI::CheckedTransformer(schedules).description(""));
+      ->transform(oneOf(schedules));
   app.add_option("--warmup-steps", train.warmupSteps,
                  "steps over which the rate rises")
       ->check(notNegative())
@@ -150,7 +167,7 @@ void addMachine(CLI::App &app, RunOptions &options) {
                  "f32, bf16 or f16, for a plan of --train all (default: as "
                  "the source)")
       ->type_name("TYPE")
-      ->transform(CLI::CheckedTransformer(types).description(""));
+      ->transform(oneOf(types));
   app.add_option("--seed", options.seed,
                  "of the order of rows, dropout and initial values")
       ->check(notNegative())
@@ -163,7 +180,7 @@ void addMachine(CLI::App &app, RunOptions &options) {
   app.add_option("--schedule-mode", options.scheduleInterleave,
                  "shuffle (default), or interleave: streams only")
       ->type_name("NAME")
-      ->transform(CLI::CheckedTransformer(modes).description(""));
+      ->transform(oneOf(modes));
   app.add_option("--device", options.device, "auto or cpu")
       ->capture_default_str();
   app.add_option("--threads", options.threads,

@@ -6,11 +6,14 @@
 #include "peftc/Analysis/StepCost.h"
 
 #include "peft/MemoryReport.h"
+#include "peft/ModelConfig.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
+
+#include <unistd.h>
 
 using namespace peft;
 
@@ -52,14 +55,25 @@ std::string CompileSummary::text(const Plan &plan) const {
     out << "note: " << note << "\n";
   for (const std::string &line : adapters.lines())
     out << line << "\n";
+  if (auto config = parseModelConfig(plan.modelConfig, plan.modelName);
+      config.ok() && config->maxPositions > 0 &&
+      plan.seq > static_cast<uint64_t>(config->maxPositions))
+    out << "note: --seq " << plan.seq << " is more than the "
+        << config->maxPositions
+        << " positions that the model was made for (max_position_embeddings)\n";
   MemoryTotals totals = memoryTotals(plan);
   out << "memory (batch " << plan.batch << ", seq " << plan.seq << ", "
       << name(plan.compute) << "):\n";
   ClassBytes bytes = bytesByClass(totals);
+  constexpr auto adapter = static_cast<size_t>(BufferClass::adapter);
   for (size_t kind = 0; kind < bytes.size(); ++kind)
     if (bytes[kind])
       out << "  " << column(name(BufferClass(kind)), 12)
-          << rightColumn(formatBytes(bytes[kind]), 12) << "\n";
+          << rightColumn(formatBytes(bytes[kind]), 12)
+          << (kind == adapter && plan.adapterConfig.empty()
+                  ? "  (the model's own weights, f32 masters)"
+                  : "")
+          << "\n";
   out << "  " << column("arena", 12)
       << rightColumn(formatBytes(totals.arenaBytes), 12) << "  ("
       << formatRatio(ratioToBound(totals)) << " x the lower bound)\n";
@@ -70,6 +84,11 @@ std::string CompileSummary::text(const Plan &plan) const {
   if (uint64_t copied = totals.persistent[base])
     out << "note: --base keeps " << formatBytes(copied)
         << " of converted weights in the arena; they are not read in place\n";
+  uint64_t machine = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                     static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  if (totals.arenaBytes > machine)
+    out << "note: this machine has " << formatBytes(machine)
+        << ": the arena does not fit here; lower --batch or --seq\n";
   peftc::StepCost cost = peftc::stepCost(plan);
   out << "work: " << formatCount(cost.flops("micro_step"))
       << "FLOP per micro-step, if every token is trained\n";
