@@ -167,7 +167,8 @@ case("norm negative", 64, "--max-grad-norm", ["--max-grad-norm", "-1"])
 case("accumulation zero", 64, "--grad-accum", ["--grad-accum", "0"])
 case("warm-up negative", 64, "--warmup-steps", ["--warmup-steps", "-1"])
 case("seed negative", 64, "--seed", ["--seed", "-1"])
-case("unknown schedule", 64, "--schedule", ["--schedule", "stepwise"])
+case("unknown schedule", 64, "must be one of constant, cosine, linear, found 'stepwise'",
+     ["--schedule", "stepwise"])
 case("threads zero", 64, "--threads", ["--threads", "0"])
 case("threads above the plan's", 64, "9", ["--threads", "9"])
 case("cuda", 78, "no CUDA device", ["--device", "cuda"])
@@ -385,6 +386,8 @@ case("position negative", 65, "position_ids", prepare=data(
 case("segments of another shape", 65, "segment_ids", prepare=data(segment_ids=ids[:1]))
 case("data truncated", 65, "data.safetensors",
      prepare=lambda w: w.bytes("data.safetensors", lambda b: b[:-4]))
+case("data of another ending", 65, "neither .jsonl", replace=with_data("rows.csv"),
+     prepare=lambda w: write(f"{w.root}/rows.csv", "a,b\n"))
 case("text without a tokenizer", 65, "tokenizer.json", replace=with_data("text.jsonl"),
      prepare=lambda w: write(f"{w.root}/text.jsonl", '{"text": "hello"}\n'))
 case("text, but nowhere to keep tokens", 74, "set XDG_CACHE_HOME",
