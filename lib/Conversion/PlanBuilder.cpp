@@ -148,13 +148,18 @@ PlanBuilder::bind(Location loc, const KernelCall &call,
     const Shape *shape = shapeOf.lookup(buffer);
     operand = {true, shape->type, shape->extents};
   }
-  auto bound =
-      peft::bindShapes(call.spec, {operands.data(), operands.size()},
-                       {call.attributes.data(), call.attributes.size()}, types);
-  if (!bound.ok())
+  auto refuse = [&](const peft::Status &status) {
     return emitError(loc) << "kernel '" << call.spec.name
-                          << "' cannot serve this op: "
-                          << bound.status().message();
+                          << "' cannot serve this op: " << status.message();
+  };
+  std::span values(call.attributes.data(), call.attributes.size());
+  if (peft::Status status = peft::checkAttributes(call.spec, values);
+      !status.ok())
+    return refuse(status);
+  auto bound = peft::bindShapes(
+      call.spec, {operands.data(), operands.size()}, values, types);
+  if (!bound.ok())
+    return refuse(bound.status());
   return *bound;
 }
 

@@ -29,8 +29,9 @@ static std::string_view nextPart(std::string_view &rest, char separator) {
 // Attributes
 //===----------------------------------------------------------------------===//
 
-static Status setAttribute(const AttributeSpec &spec, const Attribute &given,
-                           AttributeValue &value) {
+/// Whether a value lies in the range that kernels.def gives.
+static Status checkValue(const AttributeSpec &spec,
+                         const AttributeValue &value) {
   auto wrong = [&](const std::string &what) {
     return badInput("attribute " + quoted(spec.name) + " " + what);
   };
@@ -39,36 +40,59 @@ static Status setAttribute(const AttributeSpec &spec, const Attribute &given,
            std::to_string(least) + " to " + std::to_string(most);
   };
   switch (spec.kind) {
+  case AttributeSpec::Kind::integer:
+    if (value.integer < spec.integerLeast || value.integer > spec.integerMost)
+      return wrong(range(value.integer, spec.integerLeast, spec.integerMost));
+    return {};
+  case AttributeSpec::Kind::real:
+    if (!(value.real >= spec.realLeast && value.real <= spec.realMost))
+      return wrong(range(value.real, spec.realLeast, spec.realMost));
+    return {};
+  case AttributeSpec::Kind::reals:
+    for (float number : value.reals)
+      if (!std::isfinite(number))
+        return wrong("holds a number that is not finite");
+    return {};
+  }
+  return wrong("has an unknown kind");
+}
+
+static Status setAttribute(const AttributeSpec &spec, const Attribute &given,
+                           AttributeValue &value) {
+  auto wrong = [&](const std::string &what) {
+    return badInput("attribute " + quoted(spec.name) + " " + what);
+  };
+  switch (spec.kind) {
   case AttributeSpec::Kind::integer: {
     const int64_t *integer = std::get_if<int64_t>(&given.value);
     if (!integer)
       return wrong("is not an integer");
-    if (*integer < spec.integerLeast || *integer > spec.integerMost)
-      return wrong(range(*integer, spec.integerLeast, spec.integerMost));
     value.integer = *integer;
-    return {};
+    break;
   }
   case AttributeSpec::Kind::real: {
     const double *real = std::get_if<double>(&given.value);
     if (!real)
       return wrong("is not a real number");
-    if (!(*real >= spec.realLeast && *real <= spec.realMost))
-      return wrong(range(*real, spec.realLeast, spec.realMost));
     value.real = *real;
-    return {};
+    break;
   }
   case AttributeSpec::Kind::reals: {
     const auto *reals = std::get_if<std::vector<float>>(&given.value);
     if (!reals)
       return wrong("is not a list of numbers");
-    for (float number : *reals)
-      if (!std::isfinite(number))
-        return wrong("holds a number that is not finite");
     value.reals = *reals;
-    return {};
+    break;
   }
   }
-  return wrong("has an unknown kind");
+  return checkValue(spec, value);
+}
+
+Status checkAttributes(const KernelSpec &spec,
+                       std::span<const AttributeValue> values) {
+  for (size_t i = 0; i < values.size(); ++i)
+    PEFT_TRY(checkValue(spec.attributes[i], values[i]));
+  return {};
 }
 
 Expected<std::vector<AttributeValue>> bindAttributes(const KernelSpec &spec,

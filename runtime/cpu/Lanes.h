@@ -53,12 +53,6 @@ PEFT_INLINE void store(T *to, Lanes value, uint64_t count) {
   std::memcpy(to, buffer, count * sizeof(T));
 }
 
-PEFT_INLINE Ints loadInts(const int32_t *from, uint64_t count) {
-  int32_t buffer[laneCount] = {};
-  std::memcpy(buffer, from, count * sizeof(int32_t));
-  return loadInts(buffer);
-}
-
 PEFT_INLINE float loadOne(const F32 *from) {
   float value;
   std::memcpy(&value, from, sizeof value);

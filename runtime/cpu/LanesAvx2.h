@@ -66,9 +66,6 @@ PEFT_INLINE Ints operator-(Ints a, Ints b) {
 PEFT_INLINE Ints operator&(Ints a, Ints b) {
   return {_mm256_and_si256(a.low, b.low), _mm256_and_si256(a.high, b.high)};
 }
-PEFT_INLINE Ints operator|(Ints a, Ints b) {
-  return {_mm256_or_si256(a.low, b.low), _mm256_or_si256(a.high, b.high)};
-}
 template <int count> PEFT_INLINE Ints shiftLeft(Ints a) {
   return {_mm256_slli_epi32(a.low, count), _mm256_slli_epi32(a.high, count)};
 }

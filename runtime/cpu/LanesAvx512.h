@@ -56,9 +56,6 @@ PEFT_INLINE Ints operator-(Ints a, Ints b) {
 PEFT_INLINE Ints operator&(Ints a, Ints b) {
   return {_mm512_and_si512(a.v, b.v)};
 }
-PEFT_INLINE Ints operator|(Ints a, Ints b) {
-  return {_mm512_or_si512(a.v, b.v)};
-}
 template <int count> PEFT_INLINE Ints shiftLeft(Ints a) {
   return {_mm512_slli_epi32(a.v, count)};
 }

@@ -79,9 +79,6 @@ PEFT_INLINE Ints operator-(Ints a, Ints b) {
 PEFT_INLINE Ints operator&(Ints a, Ints b) {
   return perLane<Ints>([&](unsigned i) { return a.v[i] & b.v[i]; });
 }
-PEFT_INLINE Ints operator|(Ints a, Ints b) {
-  return perLane<Ints>([&](unsigned i) { return a.v[i] | b.v[i]; });
-}
 template <int count> PEFT_INLINE Ints shiftLeft(Ints a) {
   return perLane<Ints>([&](unsigned i) {
     return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << count);

@@ -54,6 +54,7 @@ private:
   Status save();
   Status printSummary();
   void printSchedule();
+  void noteReplacement();
 
   const RunOptions &options;
   const DeviceFactory &makeDevice;
@@ -171,12 +172,25 @@ void Session::printSchedule() {
   }
 }
 
+/// Until training ends the directory holds the earlier result beside the new
+/// metrics; whoever stops the run should know.
+void Session::noteReplacement() {
+  const char *result = executor->plan().adapterConfig.empty()
+                           ? "config.json"
+                           : "adapter_config.json";
+  if (isFile(joinPath(options.output, result)))
+    console.print("note", options.output +
+                              " holds the result of an earlier run; it is "
+                              "replaced when this one ends");
+}
+
 Status Session::train() {
   DataFeed feed(*data, options.train, options.seed, executor->plan().batch);
   if (feed.steps() > INT32_MAX - 1)
     return usageError("--epochs asks for " + std::to_string(feed.steps()) +
                       " steps, more than fit 31 bits");
   printRow(console, *data, feed.rowsOf(0, 0).front(), model);
+  noteReplacement();
   PEFT_TRY(createDirectory(options.output));
   MetricsFile metrics;
   std::string path = joinPath(options.output, "metrics.jsonl");

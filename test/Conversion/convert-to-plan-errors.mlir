@@ -52,6 +52,20 @@ module attributes {nn.model = {}, nn.batch = 1 : i64, nn.seq = 4 : i64, nn.compu
 
 // -----
 
+// So is an attribute outside the kernel's range.
+module attributes {nn.model = {}, nn.batch = 1 : i64, nn.seq = 4 : i64, nn.compute = bf16} {
+  nn.state @loss_sum : tensor<1xf64> {role = "sum"}
+  nn.state @tokens : tensor<1xi64> {role = "sum"}
+  nn.state @norm_square : tensor<1xf64> {role = "counter"}
+  func.func @micro_step(%positions: tensor<1x4xi32> {nn.port = "position_ids"}) {
+    // expected-error @+1 {{kernel 'rope_table' cannot serve this op: attribute 'attention_factor' is 2000000.000000, allowed is 0.000000 to 1000000.000000}}
+    %t = nn.rope_table %positions {invFreq = array<f32: 1.0, 0.5>, attentionFactor = 2.0e6 : f64} : tensor<1x4xi32> -> tensor<1x4x4xf32>
+    return
+  }
+}
+
+// -----
+
 // expected-error @+1 {{needs the state @loss_sum; run peft-differentiate first}}
 module attributes {nn.model = {}, nn.batch = 1 : i64, nn.seq = 4 : i64, nn.compute = bf16} {
 }

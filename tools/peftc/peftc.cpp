@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <new>
 
 static int report(const peft::Status &status) {
   std::fprintf(stderr, "peftc: error: %s\n", status.message().c_str());
@@ -17,7 +18,7 @@ static peft::Status run(const std::string &text) {
   return {};
 }
 
-int main(int argc, char **argv) {
+static int compileOrExplain(int argc, char **argv) {
   // A file past the size limit is an error that is reported, not a signal.
   std::signal(SIGXFSZ, SIG_IGN);
   auto line = parseCommandLine(argc, argv);
@@ -33,4 +34,13 @@ int main(int argc, char **argv) {
         peft::ioError("standard output cannot be written: " + error.message()));
   }
   return status.ok() ? 0 : report(status);
+}
+
+int main(int argc, char **argv) {
+  try {
+    return compileOrExplain(argc, argv);
+  } catch (const std::bad_alloc &) {
+    return report(
+        peft::Status::error(peft::Code::doesNotFit, "memory ran out"));
+  }
 }

@@ -119,6 +119,11 @@ const KernelSpec *findKernel(std::string_view name);
 Expected<std::vector<AttributeValue>> bindAttributes(const KernelSpec &spec,
                                                      const Launch &launch);
 
+/// Whether every value, in the order of the spec, lies in its range. Errors name
+/// attribute, found and allowed.
+Status checkAttributes(const KernelSpec &spec,
+                       std::span<const AttributeValue> values);
+
 /// A buffer as an operand sees it.
 struct OperandShape {
   bool present = false;
