@@ -22,7 +22,7 @@ constexpr Saturating roundUp(Saturating value, uint64_t step) {
 // A GEMM C [m, n] += A [m, k] B [k, n] packs, per thread, a block of k of a
 // group of columns of B, a tile of rows of A, and keeps the sums of a block of
 // rows. Words are 4 bytes: an f32, or two bf16.
-constexpr uint64_t cpuGemmSteps = 256;   ///< words of k in a block
+constexpr uint64_t cpuGemmSteps = 320;   ///< words of k in a block
 constexpr uint64_t cpuGemmColumns = 512; ///< columns of a group, at most
 constexpr uint64_t cpuGemmRows = 512;    ///< rows of a block, at most
 constexpr uint64_t cpuGemmLeftWords = (cpuGemmSteps + 16) * 16;

@@ -177,6 +177,8 @@ void packColumns(const T *from, const T *end, uint64_t stride, uint64_t columns,
     bool whole = left % elementsPerStep(form) == 0;
     for (uint64_t j = 0; j < laneCount; ++j) {
       const T *row = from + j * stride + k;
+      // The same steps of the next columns: too far for the prefetcher.
+      __builtin_prefetch(row + laneCount * stride, 0, 2);
       rows[j] = j >= columns                  ? broadcastInts(0)
                 : whole && row + chunk <= end ? loadSteps<form>(row)
                                               : loadSteps<form>(row, left, T{});

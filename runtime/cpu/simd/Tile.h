@@ -33,7 +33,7 @@ constexpr unsigned tileRows = 6, panelVectors = 1;
 constexpr unsigned panelColumns = panelVectors * laneCount;
 /// Steps a packed block holds at most: a left tile then stays in the
 /// first-level cache beside the panel that streams past it.
-constexpr uint64_t blockSteps = 256;
+constexpr uint64_t blockSteps = 320;
 /// Words between the rows of a packed left tile; no multiple of a page, so that
 /// the rows do not fall into the same cache sets.
 constexpr uint64_t leftStride = blockSteps + 16;
