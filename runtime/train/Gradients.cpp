@@ -16,6 +16,10 @@ bool isZero(std::span<const float> values) {
   return std::ranges::all_of(values, [](float x) { return x == 0; });
 }
 
+bool isFinite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float x) { return std::isfinite(x); });
+}
+
 /// "[3, 17]" of element `index` in row-major order.
 std::string position(const std::vector<uint64_t> &shape, uint64_t index) {
   std::string text;
@@ -91,7 +95,8 @@ Status GradientReader::readTotal(size_t parameter, uint64_t offset,
   return {};
 }
 
-Expected<bool> GradientReader::allZero(size_t parameter) {
+template <typename Test>
+Expected<bool> GradientReader::everyGradient(size_t parameter, Test test) {
   uint64_t count = executor.parameterElements(parameter);
   size_t uses = executor.plan().parameters[parameter].gradients.size();
   for (uint64_t offset = 0; offset < count; offset += chunkElements) {
@@ -99,9 +104,18 @@ Expected<bool> GradientReader::allZero(size_t parameter) {
                             std::min(chunkElements, count - offset));
     for (size_t use = 0; use < uses; ++use) {
       PEFT_TRY(executor.readGradient(parameter, use, offset, values));
-      if (!isZero(values))
+      if (!test(std::span<const float>(values)))
         return false;
     }
+  }
+  return true;
+}
+
+Expected<bool> GradientReader::allFinite() {
+  for (size_t i = 0; i < executor.plan().parameters.size(); ++i) {
+    PEFT_ASSIGN(bool finite, everyGradient(i, isFinite));
+    if (!finite)
+      return false;
   }
   return true;
 }
@@ -121,7 +135,7 @@ Expected<bool> GradientReader::parameterIsZero(size_t parameter) {
 Status GradientReader::requireGradients() {
   const std::vector<Parameter> &parameters = executor.plan().parameters;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    PEFT_ASSIGN(bool zero, allZero(i));
+    PEFT_ASSIGN(bool zero, everyGradient(i, isZero));
     if (!zero)
       continue;
     bool excused = parameters[i].zeroGradientAtStart;
@@ -137,7 +151,7 @@ Status GradientReader::requireGradients() {
   return {};
 }
 
-Status GradientReader::dump(const std::string &path, int64_t tokens) {
+Status GradientReader::dump(const std::string &path, double divisor) {
   const Plan &plan = executor.plan();
   std::vector<TensorToWrite> tensors;
   for (size_t i = 0; i < plan.parameters.size(); ++i) {
@@ -145,14 +159,14 @@ Status GradientReader::dump(const std::string &path, int64_t tokens) {
     tensor.name = plan.parameters[i].name;
     for (uint64_t extent : plan.buffers[plan.parameters[i].buffer].shape)
       tensor.shape.push_back(static_cast<int64_t>(extent));
-    tensor.produce = [this, i, tokens](FileSink &sink) -> Status {
+    tensor.produce = [this, i, divisor](FileSink &sink) -> Status {
       uint64_t count = executor.parameterElements(i);
       for (uint64_t offset = 0; offset < count; offset += chunkElements) {
         uint64_t length = std::min(chunkElements, count - offset);
         PEFT_TRY(readTotal(i, offset, length));
         for (uint64_t j = 0; j < length; ++j)
-          chunk[j] = static_cast<float>(static_cast<double>(chunk[j]) /
-                                        static_cast<double>(tokens));
+          chunk[j] =
+              static_cast<float>(static_cast<double>(chunk[j]) / divisor);
         PEFT_TRY(sink.write(std::as_bytes(std::span(chunk).first(length))));
       }
       return {};
