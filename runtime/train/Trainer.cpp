@@ -104,7 +104,10 @@ Status Trainer::finishStep(uint64_t step, StepMetrics &result) {
   if (result.tokens > 0 && values[3] == 0) {
     PEFT_ASSIGN(result.overflowed, lossScale.proceeds());
     if (!result.overflowed)
-      return nonFinite(step, 0, options.train.gradAccum, "the gradient norm");
+      return nonFinite(step, 0, options.train.gradAccum,
+                       lossScale.used()
+                           ? "the gradient norm at the smallest loss scale"
+                           : "the gradient norm");
     ++overflowed;
   }
   result.skipped = result.tokens == 0 || result.overflowed;
@@ -182,9 +185,6 @@ Status Trainer::nonFinite(uint64_t step, uint32_t firstMicro,
             other + " may help";
   else
     where = "first non-finite value: " + where;
-  if (lossScale.used() && std::string_view(what) != "the loss")
-    text += " at the smallest loss scale, " +
-            std::to_string(lossScale.value()) + ",";
   return Status::error(Code::nonFinite,
                        text + "; " + where + "; nothing was written");
 }

@@ -29,8 +29,8 @@ nn.param @B : tensor<8x2xf32> {trainable, init = "zeros", module = "k", savedNam
 // PLAN: %[[SCALE:.*]] = plan.buffer "loss_scale" "optimizer" {{.*}}tensor<1xf32>
 // PLAN: %[[GOOD:.*]] = plan.buffer "good_steps" "optimizer"
 // PLAN: %[[PROCEED:.*]] = plan.buffer "proceed" "scalar"
-// PLAN: plan.port "scalar" "loss_scale"(%[[SCALE]]
-// PLAN: plan.port "output" "proceed"(%[[PROCEED]]
+// PLAN: plan.port "scalar" "loss_scale" %[[SCALE]]
+// PLAN: plan.port "output" "proceed" %[[PROCEED]]
 // PLAN: plan.entry "micro_step"
 // PLAN: "cross_entropy_fwd_bwd" on 0({{.*}}, %[[SCALE]]) present 63
 // PLAN: plan.entry "update"

@@ -7,9 +7,10 @@ first step's gradient after division by the step's number of trained tokens and
 before clipping; `change/NAME`, what five AdamW steps did to the parameter. Its
 metadata holds losses, gradient norms and token counts of the steps, how far a
 float64 run of torch is from the float32 one (relative Frobenius norm of the
-change), how far bf16 autocast is (of the gradients of all five steps' rows, with
-the initial parameters: one step alone is a small sample of rounding errors), and
-the versions.
+change), how far bf16 and f16 autocast are (of the gradients of all five steps'
+rows, with the initial parameters: one step alone is a small sample of rounding
+errors; in f16 with the loss scaled by 2^16, as torch's GradScaler starts), and the
+versions.
 
 Attention is transformers' eager one; packed texts run one by one, each with its
 own positions, which is what packing must not change.
@@ -28,6 +29,10 @@ import tensor_file
 import torch
 import transformers
 
+AUTOCAST = {
+    "autocast_gradient": torch.bfloat16,
+    "autocast_gradient_f16": torch.float16,
+}
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -83,20 +88,33 @@ def texts_of(arrays, segments, rows):
             yield arrays["input_ids"][row, place], arrays["labels"][row, place]
 
 
-def step_gradient(case, model, trainable, arrays, segments, step, autocast):
-    """(loss, tokens) of a step; leaves mean gradients in the parameters."""
+def trained_tokens(arrays, segments, rows):
+    return sum(
+        int((labels[1:] != models.UNTRAINED).sum())
+        for _, labels in texts_of(arrays, segments, rows)
+    )
+
+
+def step_gradient(case, model, trainable, arrays, segments, step, autocast=None):
+    """(loss, tokens) of a step; leaves mean gradients in the parameters.
+    `autocast` is None or a type."""
     rows_per_step = case["batch"] * case["accumulation"]
     rows = range(step * rows_per_step, (step + 1) * rows_per_step)
     for parameter in trainable.values():
         parameter.grad = None
     total, tokens = 0.0, 0
+    scale = 1.0
+    if autocast == torch.float16:
+        scale = 2.0**16 / trained_tokens(arrays, segments, rows)
     for ids, labels in texts_of(arrays, segments, rows):
         labels = torch.from_numpy(labels.astype(np.int64))[1:]
         count = int((labels != models.UNTRAINED).sum())
         if count == 0:
             continue
         ids = torch.from_numpy(ids.astype(np.int64))[None]
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast(
+            "cpu", autocast or torch.bfloat16, enabled=autocast is not None
+        ):
             logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
         loss = torch.nn.functional.cross_entropy(
             logits if logits.dtype == torch.float64 else logits.float(),
@@ -104,28 +122,27 @@ def step_gradient(case, model, trainable, arrays, segments, step, autocast):
             reduction="sum",
             ignore_index=models.UNTRAINED,
         )
-        loss.backward()
+        (loss * scale).backward()
         total += loss.item()
         tokens += count
     for parameter in trainable.values():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        parameter.grad /= tokens
+        parameter.grad /= tokens * scale
     return total / tokens, tokens
 
 
-def autocast_errors(case, directory):
-    """Relative Frobenius error of bf16 autocast's gradients, per tensor."""
+def autocast_errors(case, directory, autocast):
+    """Relative Frobenius error of the gradients under autocast to a type, per
+    tensor."""
     model, trainable = load_model(case, directory, torch.float32)
     arrays, segments = models.make_rows(case)
     error = dict.fromkeys(trainable, 0.0)
     norm = dict.fromkeys(trainable, 0.0)
     for step in range(case["steps"]):
         gradients = []
-        for autocast in (False, True):
-            step_gradient(
-                case, model, trainable, arrays, segments, step, autocast
-            )
+        for kind in (None, autocast):
+            step_gradient(case, model, trainable, arrays, segments, step, kind)
             gradients.append(
                 {n: p.grad.double() for n, p in trainable.items()}
             )
@@ -153,7 +170,7 @@ def run(case, directory, dtype):
     result = {"loss": [], "grad_norm": [], "tokens": []}
     for step in range(case["steps"]):
         loss, tokens = step_gradient(
-            case, model, trainable, arrays, segments, step, False
+            case, model, trainable, arrays, segments, step
         )
         if step == 0:
             gradients = {n: p.grad.clone() for n, p in trainable.items()}
@@ -183,7 +200,8 @@ def make(name):
         models.write_model(case, directory)
         result, gradients, changes = run(case, directory, torch.float32)
         _, _, exact = run(case, directory, torch.float64)
-        result["autocast_gradient"] = autocast_errors(case, directory)
+        for key, kind in AUTOCAST.items():
+            result[key] = autocast_errors(case, directory, kind)
     result["float64_change"] = {n: distance(changes[n], exact[n]) for n in exact}
     result["versions"] = {
         "torch": torch.__version__,
@@ -215,7 +233,8 @@ def main():
             f" loss {result['loss'][0]:.4f}..{result['loss'][-1]:.4f},"
             f" norm {result['grad_norm'][0]:.3f}, tokens {result['tokens']},"
             f" f64 {max(result['float64_change'].values()):.1e},"
-            f" bf16 {max(result['autocast_gradient'].values()):.1e}",
+            f" bf16 {max(result['autocast_gradient'].values()):.1e},"
+            f" f16 {max(result['autocast_gradient_f16'].values()):.1e}",
             flush=True,
         )
 

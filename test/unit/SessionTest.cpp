@@ -495,8 +495,8 @@ TEST_F(HalfSessionTest, gradientsThatNoScaleMakesFiniteEndTheRun) {
   options.train.steps = 100;
   Status status = run();
   EXPECT_TRUE(failsWith(status, Code::nonFinite,
-                        "step 28: the gradient norm is not finite at the "
-                        "smallest loss scale, 0.000061"));
+                        "step 28: the gradient norm at the smallest loss "
+                        "scale is not finite, rows "));
   EXPECT_TRUE(failsWith(status, Code::nonFinite, "the gradient of "));
   EXPECT_EQ(metrics().size(), 27u) << "2^13 is halved 27 times";
 }
