@@ -1,6 +1,6 @@
 """Makes expected/*.safetensors with torch, transformers and PEFT.
 
-usage: make_golden.py [--out DIR] [CASE ...]
+usage: make_golden.py [--out DIR] [--autocast-only] [CASE ...]
 
 Each file holds, for one case of cases.py, in float32: `gradient/NAME`, the
 first step's gradient after division by the step's number of trained tokens and
@@ -9,8 +9,10 @@ metadata holds losses, gradient norms and token counts of the steps, how far a
 float64 run of torch is from the float32 one (relative Frobenius norm of the
 change), how far bf16 and f16 autocast are (of the gradients of all five steps'
 rows, with the initial parameters: one step alone is a small sample of rounding
-errors; in f16 with the loss scaled by 2^16, as torch's GradScaler starts), and the
-versions.
+errors; in f16 with the mean loss scaled by 2^16, where torch's GradScaler starts,
+or the half of it, and so on, that leaves every gradient finite), and the versions.
+Other processors give torch other last bits: --autocast-only computes nothing but
+the errors of autocast, and of those only the ones that a file lacks.
 
 Attention is transformers' eager one; packed texts run one by one, each with its
 own positions, which is what packing must not change.
@@ -95,17 +97,19 @@ def trained_tokens(arrays, segments, rows):
     )
 
 
-def step_gradient(case, model, trainable, arrays, segments, step, autocast=None):
+def step_gradient(
+    case, model, trainable, arrays, segments, step, autocast=None, scale=None
+):
     """(loss, tokens) of a step; leaves mean gradients in the parameters.
-    `autocast` is None or a type."""
+    `autocast` and `scale` (of the mean loss) may be None."""
     rows_per_step = case["batch"] * case["accumulation"]
     rows = range(step * rows_per_step, (step + 1) * rows_per_step)
     for parameter in trainable.values():
         parameter.grad = None
     total, tokens = 0.0, 0
-    scale = 1.0
-    if autocast == torch.float16:
-        scale = 2.0**16 / trained_tokens(arrays, segments, rows)
+    factor = 1.0
+    if scale is not None:
+        factor = scale / trained_tokens(arrays, segments, rows)
     for ids, labels in texts_of(arrays, segments, rows):
         labels = torch.from_numpy(labels.astype(np.int64))[1:]
         count = int((labels != models.UNTRAINED).sum())
@@ -122,14 +126,32 @@ def step_gradient(case, model, trainable, arrays, segments, step, autocast=None)
             reduction="sum",
             ignore_index=models.UNTRAINED,
         )
-        (loss * scale).backward()
+        (loss * factor).backward()
         total += loss.item()
         tokens += count
     for parameter in trainable.values():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        parameter.grad /= tokens * scale
+        parameter.grad /= tokens * factor
     return total / tokens, tokens
+
+
+def scaled_gradient(case, model, trainable, arrays, segments, step):
+    """step_gradient in f16, as GradScaler comes to it."""
+    for exponent in range(16, -15, -1):
+        step_gradient(
+            case,
+            model,
+            trainable,
+            arrays,
+            segments,
+            step,
+            torch.float16,
+            2.0**exponent,
+        )
+        if all(p.grad.isfinite().all() for p in trainable.values()):
+            return
+    raise ValueError(f"step {step} has no finite gradient in f16")
 
 
 def autocast_errors(case, directory, autocast):
@@ -142,7 +164,11 @@ def autocast_errors(case, directory, autocast):
     for step in range(case["steps"]):
         gradients = []
         for kind in (None, autocast):
-            step_gradient(case, model, trainable, arrays, segments, step, kind)
+            where = (case, model, trainable, arrays, segments, step)
+            if kind == torch.float16:
+                scaled_gradient(*where)
+            else:
+                step_gradient(*where, kind)
             gradients.append(
                 {n: p.grad.double() for n, p in trainable.items()}
             )
@@ -214,18 +240,35 @@ def make(name):
     return tensors, {"golden": json.dumps(result)}
 
 
+def add_autocast(name, path):
+    """The file of a case, with the errors of autocast that it lacked."""
+    case = models.get_case(name)
+    tensors, metadata = tensor_file.load_tensors(path)
+    result = json.loads(metadata["golden"])
+    with tempfile.TemporaryDirectory() as directory:
+        models.write_model(case, directory)
+        for key, kind in AUTOCAST.items():
+            if key not in result:
+                result[key] = autocast_errors(case, directory, kind)
+    return tensors, {"golden": json.dumps(result)}
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", default=os.path.join(HERE, "expected"))
+    parser.add_argument("--autocast-only", action="store_true")
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.makedirs(options.out, exist_ok=True)
     for name in options.cases or models.CASES:
-        tensors, metadata = make(name)
         path = os.path.join(options.out, f"{name}.safetensors")
+        if options.autocast_only:
+            tensors, metadata = add_autocast(name, path)
+        else:
+            tensors, metadata = make(name)
         tensor_file.save_tensors(path, tensors, metadata=metadata)
         result = json.loads(metadata["golden"])
         print(

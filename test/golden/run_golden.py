@@ -186,9 +186,11 @@ def check_rounded(compute, case, golden, directory, binaries):
             for name, values in arrays.items()
         }
         tensor_file.save_tensors(f"{directory}/part.safetensors", part)
+        # In f16 the first steps may overflow; they change nothing, the rows
+        # come again, and the first finite gradients are dumped.
         exact, found = (
-            train(case, directory, binaries, plan, 1, "part.safetensors")[0]
-            for plan in plans
+            train(case, directory, binaries, plan, count, "part.safetensors")[0]
+            for plan, count in zip(plans, (1, 12 if compute == "f16" else 1))
         )
         check_names("gradient", found, golden.gradients)
         for name, values in exact.items():
