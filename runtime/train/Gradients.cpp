@@ -1,6 +1,7 @@
 //===- Gradients.cpp - looking at the gradients of a step -----------------===//
 #include "Gradients.h"
 
+#include "Line.h"
 #include "peft/FloatTypes.h"
 #include "peft/Safetensors.h"
 
@@ -33,19 +34,29 @@ std::string position(const std::vector<uint64_t> &shape, uint64_t index) {
 std::string describeValue(const std::string &what,
                           const std::vector<uint64_t> &shape, uint64_t index,
                           float value) {
-  return what + " " + position(shape, index) + " is " +
-         (std::isnan(value) ? "NaN"
-          : value > 0       ? "infinite"
-                            : "minus infinite");
+  std::string place = what + " " + position(shape, index) + " is ";
+  if (std::isfinite(value)) {
+    Line number;
+    number << static_cast<double>(value);
+    return place + std::string(number.view()) + ", more than f16 can hold";
+  }
+  return place + (std::isnan(value) ? "NaN"
+                  : value > 0       ? "infinite"
+                                    : "minus infinite");
 }
 
-/// The first non-finite element of a mapped weight, or its element count.
+/// The first element of a mapped weight that is not finite, or would not be in
+/// the compute type; or its element count.
 uint64_t firstNonFinite(std::span<const std::byte> bytes, DType type,
-                        float &value) {
+                        DType compute, float &value) {
   uint64_t count = bytes.size() / byteSize(type);
-  for (uint64_t i = 0; i < count; ++i)
-    if (!std::isfinite(value = loadFloat(bytes.data(), type, i)))
+  for (uint64_t i = 0; i < count; ++i) {
+    value = loadFloat(bytes.data(), type, i);
+    bool held = compute != DType::f16 ||
+                std::isfinite(halfToFloat(floatToHalf(value)));
+    if (!held || !std::isfinite(value))
       return i;
+  }
   return count;
 }
 
@@ -183,7 +194,7 @@ Expected<std::string> peft::findNonFinite(const Executor &executor,
     const Weight &weight = plan.weights[i];
     std::span<const std::byte> bytes = executor.weights().bytes[i];
     float value = 0;
-    uint64_t at = firstNonFinite(bytes, weight.dtype, value);
+    uint64_t at = firstNonFinite(bytes, weight.dtype, plan.compute, value);
     if (at == bytes.size() / byteSize(weight.dtype))
       continue;
     ModelDirectory::Tensor source = model.find(weight.name);

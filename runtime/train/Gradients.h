@@ -43,8 +43,9 @@ private:
   std::vector<size_t> partners; ///< by parameter: its B factor, or SIZE_MAX
 };
 
-/// Where the first value that is not finite stands: among the weights, then the
-/// trained tensors, then the gradients. "" when every one is finite.
+/// Where the first value that is not finite stands: among the weights (there
+/// also one that f16 cannot hold, if that is computed in), then the trained
+/// tensors, then the gradients. "" when every one is finite.
 Expected<std::string> findNonFinite(const Executor &executor,
                                     const ModelDirectory &model);
 

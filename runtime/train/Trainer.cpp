@@ -64,7 +64,7 @@ Expected<TrainSummary> Trainer::run() {
   summary.overflowed = overflowed;
   if (lossScale.used())
     summary.lossScale = lossScale.value();
-  if (overflowed && overflowed == summary.skipped && !inspected)
+  if (overflowed && !inspected)
     return Status::error(Code::nonFinite,
                          "every step overflowed in f16 and was skipped, so "
                          "nothing was trained; the loss scale has come down to " +
