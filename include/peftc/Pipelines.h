@@ -24,7 +24,7 @@ namespace peftc {
 struct CompileOptions {
   int64_t batch = 1;            ///< rows of one micro-batch
   int64_t seq = 2048;           ///< tokens of a row
-  std::string compute = "bf16"; ///< bf16 or f32
+  std::string compute = "bf16"; ///< bf16, f16 or f32
   /// Storage of frozen weights: f32, bf16, f16; empty: as their file has them.
   std::string base;
   /// The text of an adapter_config.json; ignored with trainAll.

@@ -285,7 +285,7 @@ TEST(Executor, KernelTimesCountExecutedLaunches) {
 
 TEST(Executor, EveryKernelRunsOnZeros) {
   // In sanitizer builds this shows that none leaves its operands.
-  for (DType compute : {DType::f32, DType::bf16}) {
+  for (DType compute : {DType::f32, DType::bf16, DType::f16}) {
     Plan plan = everyKernelPlan(compute);
     ASSERT_TRUE(verifyPlan(plan).ok()) << verifyPlan(plan).message();
     auto device = createCpuDevice({});

@@ -99,8 +99,9 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
                  "storage of frozen weights: stored, f32, bf16, f16")
       ->check(CLI::IsMember({"stored", "f32", "bf16", "f16"}))
       ->capture_default_str();
-  app.add_option("--compute", options.compute, "compute type: bf16, f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
+  app.add_option("--compute", options.compute,
+                 "compute type: bf16, f16 (for cards without bf16), f32")
+      ->check(CLI::IsMember({"bf16", "f16", "f32"}))
       ->capture_default_str();
   app.add_option("--batch", options.batch, "rows of one micro-batch")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 20))
