@@ -24,6 +24,8 @@ import tensor_file  # noqa: E402
 from cases import QWEN2  # noqa: E402
 
 STEPS, ROWS, BATCH, SEQ = 5, 4, 2, 37
+# As many as run: no part of the scratch is idle.
+THREADS = 3
 
 # Odd sizes, so that no tile, vector or pair of rows comes out even; with biases.
 CONFIG = {
@@ -110,6 +112,7 @@ class Programs:
                 else ["--adapter", f"{self.root}/{training}.json"])
         self.run("peftc", "compile", f"{self.root}/{model}", "--compute", compute,
                  "--batch", str(BATCH), "--seq", str(SEQ), "-o", plan, "--quiet",
+                 "--max-threads", str(THREADS),
                  *what, *flags)
         return plan
 
@@ -146,7 +149,7 @@ def check_bits(programs, model, training, compute):
         memory = programs.explain(plan)
         if memory["mapped_bytes"] or not memory["host_scratch_bytes"]:
             raise Failure(f"{flags}: its weights are not in the arena")
-        found = programs.train(model, training, plan, 1 if "--base" in flags else 3)
+        found = programs.train(model, training, plan, 1 if "--base" in flags else THREADS)
         if found != expected:
             raise Failure(f"{flags}: {found[:12]}, expected {expected[:12]}")
     programs.check_memory(model, plan)

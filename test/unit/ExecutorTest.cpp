@@ -300,6 +300,21 @@ TEST(Executor, EveryKernelRunsOnZeros) {
   }
 }
 
+TEST(Executor, TheScratchOfTheCpuEndsWithItsArena) {
+  // Behind an arena lies a page that cannot be touched.
+  for (const char *kernel : {"attention_fwd", "attention_bwd", "linear_fwd"}) {
+    Plan plan = everyKernelPlan(DType::bf16, DeviceKind::cuda, kernel);
+    ASSERT_TRUE(verifyPlan(plan).ok()) << verifyPlan(plan).message();
+    const Launch &launch = launchOf(plan, kernel, kernel);
+    ASSERT_EQ(plan.arenas[1].size, plan.buffers[launch.threadWorkspace].size);
+    auto device = createCpuDevice({.threads = plan.maxThreads});
+    ASSERT_TRUE(device.ok());
+    auto executor = Executor::create(plan, {}, std::move(*device));
+    ASSERT_TRUE(executor.ok()) << executor.status().message();
+    check((*executor)->run(kernel));
+  }
+}
+
 TEST(Executor, WildIndicesAreFaultsAndNothingElse) {
   // Whatever the i32 buffers hold (ids, indices, counts, labels), a kernel
   // reports it or copes; it never leaves its operands.

@@ -60,8 +60,8 @@ static std::string largestBuffers(const Plan &plan) {
       [](const Buffer *a, const Buffer *b) { return a->size > b->size; });
   std::string text;
   for (size_t i = 0; i < count; ++i)
-    text += (i ? ", " : "") + order[i]->name + " " +
-            formatBytes(order[i]->size);
+    text +=
+        (i ? ", " : "") + order[i]->name + " " + formatBytes(order[i]->size);
   return text;
 }
 
