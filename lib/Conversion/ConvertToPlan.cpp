@@ -237,7 +237,8 @@ void PlanConverter::addStateBuffer(nn::StateOp state) {
                        .Case("gradient", "gradient")
                        .Case("moment", "optimizer")
                        .Default("scalar");
-  if (state.getSymName() == "optimizer_step")
+  if (llvm::is_contained({"optimizer_step", "loss_scale", "good_steps"},
+                         state.getSymName()))
     kind = "optimizer";
   Value buffer = plan.addBuffer(state.getLoc(), state.getSymName(),
                                 state.getTensorType(), kind);

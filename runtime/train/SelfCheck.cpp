@@ -45,6 +45,8 @@ Status peft::checkMemory(Executor &executor, Console &console) {
   std::fill_n(view.labels, view.rows * view.seq, 0);
   std::fill_n(view.segmentIds, view.rows * view.seq, 0);
   PEFT_TRY(batch.send(executor));
+  if (executor.hasPort("loss_scale"))
+    PEFT_TRY(executor.writeScalar("loss_scale", 1.0));
   for (const Entry &entry : plan.entries)
     PEFT_TRY(executor.run(entry.name));
 

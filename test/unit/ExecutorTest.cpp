@@ -287,6 +287,7 @@ TEST(Executor, EveryKernelRunsOnZeros) {
   // In sanitizer builds this shows that none leaves its operands.
   const Plan plans[] = {everyKernelPlan(DType::f32),
                         everyKernelPlan(DType::bf16),
+                        everyKernelPlan(DType::f16),
                         everyKernelPlan(DType::bf16, DeviceKind::cuda)};
   for (const Plan &plan : plans) {
     ASSERT_TRUE(verifyPlan(plan).ok()) << verifyPlan(plan).message();

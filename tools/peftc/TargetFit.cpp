@@ -108,9 +108,5 @@ Expected<std::string> chooseCompute(const std::string &asked,
     return usageError("--compute " + compute + ": target " + target.name +
                       " does not compute in " + compute + "; take --compute " +
                       std::string(target.defaultCompute()));
-  if (compute == "f16")
-    return usageError("target " + target.name +
-                      " has no bf16, and f16 is not in this version; take "
-                      "--compute f32");
   return compute;
 }
