@@ -55,8 +55,8 @@ void peftc::buildStates(OpBuilder &builder, const GradientSums &sums,
                                {"proceed", i32, 1, "output"}};
   for (const FixedState &state : scaled)
     if (isLossScaled(compute))
-      add(loc, state.name,
-          RankedTensorType::get({state.extent}, state.element), state.role);
+      add(loc, state.name, RankedTensorType::get({state.extent}, state.element),
+          state.role);
   // The entry point is called @logits, and so is the port.
   add(loc, "logits_output", RankedTensorType::get({batch, vocab}, f32),
       "output")
@@ -88,9 +88,9 @@ void peftc::buildUpdate(ModuleOp module, const GradientSums &sums,
                              "norm_square");
   }
   if (isLossScaled(compute)) {
-    nn::FinishStepOp::create(builder, loc,
-                             FlatSymbolRefAttr::get(builder.getContext(),
-                                                    "loss_scale"));
+    nn::FinishStepOp::create(
+        builder, loc,
+        FlatSymbolRefAttr::get(builder.getContext(), "loss_scale"));
     nn::AdjustLossScaleOp::create(builder, loc);
   } else {
     nn::FinishStepOp::create(builder, loc, FlatSymbolRefAttr());

@@ -15,7 +15,8 @@ namespace peftc {
 inline bool isLossScaled(mlir::Type compute) { return compute.isF16(); }
 
 /// Declares every nn.state of a step: sums, run-time scalars, outputs, the loss
-/// scale in f16, and for each trainable parameter its gradient sums and moments.
+/// scale in f16, and for each trainable parameter its gradient sums and
+/// moments.
 void buildStates(mlir::OpBuilder &builder, const GradientSums &sums,
                  int64_t batch, int64_t vocab, mlir::Type compute);
 

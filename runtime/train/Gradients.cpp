@@ -52,8 +52,8 @@ uint64_t firstNonFinite(std::span<const std::byte> bytes, DType type,
   uint64_t count = bytes.size() / byteSize(type);
   for (uint64_t i = 0; i < count; ++i) {
     value = loadFloat(bytes.data(), type, i);
-    bool held = compute != DType::f16 ||
-                std::isfinite(halfToFloat(floatToHalf(value)));
+    bool held =
+        compute != DType::f16 || std::isfinite(halfToFloat(floatToHalf(value)));
     if (!held || !std::isfinite(value))
       return i;
   }

@@ -6,8 +6,7 @@ using namespace peft;
 float peft::firstLossScale(uint64_t tokens) {
   float scale = 0x1p16f;
   // Down as long as 2^16 / tokens is below the middle of scale / 2 and scale.
-  while (scale > 1 &&
-         static_cast<double>(tokens) * (0.75 * scale) > 0x1p16)
+  while (scale > 1 && static_cast<double>(tokens) * (0.75 * scale) > 0x1p16)
     scale /= 2;
   return scale;
 }

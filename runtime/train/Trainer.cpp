@@ -65,11 +65,12 @@ Expected<TrainSummary> Trainer::run() {
   if (lossScale.used())
     summary.lossScale = lossScale.value();
   if (overflowed && !inspected)
-    return Status::error(Code::nonFinite,
-                         "every step overflowed in f16 and was skipped, so "
-                         "nothing was trained; the loss scale has come down to " +
-                             std::to_string(lossScale.value()) +
-                             ": run more steps, or compile with --compute f32");
+    return Status::error(
+        Code::nonFinite,
+        "every step overflowed in f16 and was skipped, so "
+        "nothing was trained; the loss scale has come down to " +
+            std::to_string(lossScale.value()) +
+            ": run more steps, or compile with --compute f32");
   return summary;
 }
 
@@ -78,9 +79,9 @@ Status Trainer::runStep(uint64_t step, StepMetrics &result) {
   const TrainOptions &train = options.train;
   result.step = step + 1;
   // A step that overflowed did not move the schedule on.
-  result.rate = train.learningRate * rateFactor(train.schedule,
-                                                step - overflowed,
-                                                train.warmupSteps, feed.steps());
+  result.rate =
+      train.learningRate * rateFactor(train.schedule, step - overflowed,
+                                      train.warmupSteps, feed.steps());
   if (lossScale.used() && !lossScale.chosen())
     PEFT_TRY(chooseLossScale(step));
   PEFT_TRY(executor.writeScalar("step", static_cast<int64_t>(step)));

@@ -26,10 +26,10 @@ namespace peft {
 
 struct TrainSummary {
   uint64_t steps = 0, skipped = 0;
-  uint64_t overflowed = 0; ///< of the skipped ones, in f16
+  uint64_t overflowed = 0;        ///< of the skipped ones, in f16
   std::optional<float> lossScale; ///< after the last step, in f16
-  uint64_t tokens = 0;  ///< trained ones
-  uint64_t present = 0; ///< all that are not padding
+  uint64_t tokens = 0;            ///< trained ones
+  uint64_t present = 0;           ///< all that are not padding
   double firstLoss = 0, lastLoss = 0, seconds = 0;
 };
 
