@@ -217,16 +217,19 @@ static Status checkTypes(const KernelSpec &spec,
   return {};
 }
 
+Status wrongOperandCount(const KernelSpec &spec, size_t found) {
+  return badInput("it has " + std::to_string(found) + " operands, needed are " +
+                  std::to_string(spec.operands.size()) +
+                  "; was the plan compiled for another version of the kernels? "
+                  "compile it again");
+}
+
 Expected<LaunchShape> bindShapes(const KernelSpec &spec,
                                  std::span<const OperandShape> operands,
                                  std::span<const AttributeValue> attributes,
                                  std::vector<DType> &types) {
   if (operands.size() != spec.operands.size())
-    return badInput("it has " + std::to_string(operands.size()) +
-                    " operands, needed are " +
-                    std::to_string(spec.operands.size()) +
-                    "; was the plan compiled for another version of the "
-                    "kernels? compile it again");
+    return wrongOperandCount(spec, operands.size());
   if (attributes.size() != spec.attributes.size())
     return internalError("attributes were not bound first");
   LaunchShape shape;

@@ -135,9 +135,7 @@ Status ItemChecker::check(const Launch &launch) {
     return badInput("there is no kernel " + quoted(launch.kernel));
   PEFT_TRY(checkText(launch.module, "module"));
   if (launch.operands.size() != spec->operands.size())
-    return badInput("it has " + std::to_string(launch.operands.size()) +
-                    " operands, needed are " +
-                    std::to_string(spec->operands.size()));
+    return wrongOperandCount(*spec, launch.operands.size());
   shapes.assign(launch.operands.size(), {});
   for (size_t i = 0; i < shapes.size(); ++i) {
     uint32_t index = launch.operands[i];

@@ -112,9 +112,11 @@ static Status checkPlace(const Plan &plan, const Buffer &buffer) {
   if (buffer.weight != none)
     return badInput("it has an arena and a weight; an initializer copies");
   const Arena &arena = plan.arenas[buffer.arena];
-  if (buffer.offset % bufferAlignment)
+  uint64_t alignment =
+      plan.deviceKind == DeviceKind::cuda ? cardAlignment : bufferAlignment;
+  if (buffer.offset % alignment)
     return badInput("its offset " + number(buffer.offset) +
-                    " is not a multiple of " + number(bufferAlignment));
+                    " is not a multiple of " + number(alignment));
   uint64_t begin = 0, end = arena.persistentBytes;
   const char *part = "persistent";
   if (buffer.entry != none) {

@@ -15,7 +15,7 @@
 
 namespace peft {
 
-constexpr uint64_t cudaAlignment = 256;
+constexpr uint64_t cudaAlignment = cardAlignment;
 
 /// What a matrix product of the library may use beside our own areas: NVIDIA
 /// recommends 32 MiB for Hopper, 4 MiB before it.

@@ -45,19 +45,39 @@ std::string describeValue(const std::string &what,
                                     : "minus infinite");
 }
 
-/// The first element of a mapped weight that is not finite, or would not be in
-/// the compute type; or its element count.
+/// The first element of a mapped weight that is not finite, or would not be
+/// once rounded to f16 (`asHalf`); or its element count.
 uint64_t firstNonFinite(std::span<const std::byte> bytes, DType type,
-                        DType compute, float &value) {
+                        bool asHalf, float &value) {
   uint64_t count = bytes.size() / byteSize(type);
   for (uint64_t i = 0; i < count; ++i) {
     value = loadFloat(bytes.data(), type, i);
-    bool held =
-        compute != DType::f16 || std::isfinite(halfToFloat(floatToHalf(value)));
+    bool held = !asHalf || std::isfinite(halfToFloat(floatToHalf(value)));
     if (!held || !std::isfinite(value))
       return i;
   }
   return count;
+}
+
+/// By weight, whether a matrix product reads it, which rounds it to the compute
+/// type; norms and embeddings use theirs as stored.
+std::vector<bool> weightsOfProducts(const Plan &plan) {
+  std::vector<uint32_t> weightOf(plan.buffers.size(), none);
+  for (size_t i = 0; i < plan.buffers.size(); ++i)
+    weightOf[i] = plan.buffers[i].weight;
+  for (const Initializer &start : plan.initializers)
+    if (start.kind == Initializer::Kind::weight)
+      weightOf[start.buffer] = start.weight;
+  std::vector<bool> result(plan.weights.size());
+  for (const Entry &entry : plan.entries)
+    for (const Item &item : entry.items)
+      if (auto *launch = std::get_if<Launch>(&item.action);
+          launch && (launch->kernel.starts_with("linear_") ||
+                     launch->kernel.starts_with("lora_")))
+        for (uint32_t operand : launch->operands)
+          if (operand != none && weightOf[operand] != none)
+            result[weightOf[operand]] = true;
+  return result;
 }
 
 /// Walks a tensor in chunks through `read(offset, span)`.
@@ -143,8 +163,9 @@ Expected<bool> GradientReader::parameterIsZero(size_t parameter) {
   return true;
 }
 
-Status GradientReader::requireGradients() {
+Expected<std::string> GradientReader::requireGradients() {
   const std::vector<Parameter> &parameters = executor.plan().parameters;
+  std::string tooSmall;
   for (size_t i = 0; i < parameters.size(); ++i) {
     PEFT_ASSIGN(bool zero, everyGradient(i, isZero));
     if (!zero)
@@ -153,13 +174,19 @@ Status GradientReader::requireGradients() {
     if (excused && partners[i] != SIZE_MAX) {
       PEFT_ASSIGN(excused, parameterIsZero(partners[i]));
     }
-    if (!excused)
+    if (excused)
+      continue;
+    if (executor.plan().compute != DType::f16)
       return badInput("the gradient of " + parameters[i].name +
                       " is all zero after the first step, so nothing that is "
                       "trained depends on it; take it out of the targets, or "
                       "look at the labels");
+    if (tooSmall.empty())
+      tooSmall = "the gradient of " + parameters[i].name +
+                 " is all zero after the first step: nothing that is trained "
+                 "depends on it, or it is too small for f16";
   }
-  return {};
+  return tooSmall;
 }
 
 Status GradientReader::dump(const std::string &path, double divisor) {
@@ -190,11 +217,14 @@ Status GradientReader::dump(const std::string &path, double divisor) {
 Expected<std::string> peft::findNonFinite(const Executor &executor,
                                           const ModelDirectory &model) {
   const Plan &plan = executor.plan();
+  std::vector<bool> rounded(plan.weights.size());
+  if (plan.compute == DType::f16)
+    rounded = weightsOfProducts(plan);
   for (size_t i = 0; i < plan.weights.size(); ++i) {
     const Weight &weight = plan.weights[i];
     std::span<const std::byte> bytes = executor.weights().bytes[i];
     float value = 0;
-    uint64_t at = firstNonFinite(bytes, weight.dtype, plan.compute, value);
+    uint64_t at = firstNonFinite(bytes, weight.dtype, rounded[i], value);
     if (at == bytes.size() / byteSize(weight.dtype))
       continue;
     ModelDirectory::Tensor source = model.find(weight.name);

@@ -20,8 +20,9 @@ public:
 
   /// Error badInput, naming the tensor, when a trainable tensor's gradient is
   /// all zero: it takes part in nothing. An A factor may be zero while its B
-  /// is.
-  Status requireGradients();
+  /// is. In f16 a gradient may also be below the smallest number: then the
+  /// result is a note that names the tensor, else "".
+  Expected<std::string> requireGradients();
 
   /// Whether no gradient has left the range of the compute type.
   Expected<bool> allFinite();
@@ -44,7 +45,7 @@ private:
 };
 
 /// Where the first value that is not finite stands: among the weights (there
-/// also one that f16 cannot hold, if that is computed in), then the trained
+/// also one that f16 cannot hold, if products read it in that type), then the trained
 /// tensors, then the gradients. "" when every one is finite.
 Expected<std::string> findNonFinite(const Executor &executor,
                                     const ModelDirectory &model);

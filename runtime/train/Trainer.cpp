@@ -112,7 +112,7 @@ Status Trainer::finishStep(uint64_t step, StepMetrics &result) {
     ++overflowed;
   }
   result.skipped = result.tokens == 0 || result.overflowed;
-  if (lossScale.used())
+  if (lossScale.chosen())
     result.lossScale = lossScale.value();
   return lossScale.read();
 }
@@ -161,7 +161,10 @@ Status Trainer::inspectFirst() {
                             static_cast<double>(tokens) * scale));
     window.set(true);
   }
-  return gradients.requireGradients();
+  PEFT_ASSIGN(std::string note, gradients.requireGradients());
+  if (!note.empty())
+    console.print("note", note);
+  return {};
 }
 
 Status Trainer::nonFinite(uint64_t step, uint32_t firstMicro,

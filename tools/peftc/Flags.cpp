@@ -109,7 +109,12 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
   app.add_option("--target", options.target,
                  "the machine that the plan is for: " + targetList() +
                      ", or a description FILE.json (cpu)")
-      ->type_name("NAME|FILE");
+      ->type_name("NAME|FILE")
+      ->check(CLI::Validator(
+          [](std::string &text) {
+            return text.empty() ? "must not be empty" : std::string();
+          },
+          ""));
   app.add_option("--base", options.base,
                  "storage of frozen weights: stored, f32, bf16, f16 (stored; "
                  "on a card the compute type for those in matrix products)")

@@ -133,6 +133,9 @@ struct OperandShape {
   std::span<const uint64_t> shape;
 };
 
+/// What is said of a launch with another number of operands than its kernel.
+Status wrongOperandCount(const KernelSpec &spec, size_t found);
+
 /// Binds the shape symbols and checks presence, types, shapes and requirements.
 /// `types` must outlive the result. Errors name operand, found and needed.
 Expected<LaunchShape> bindShapes(const KernelSpec &spec,

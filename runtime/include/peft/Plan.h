@@ -22,8 +22,10 @@
 namespace peft {
 
 constexpr uint32_t none = 0xffffffffu;
-/// Every arena offset is a multiple of this.
+/// Every arena offset is a multiple of this; in a plan for a card, of
+/// cardAlignment, as the card's library wants its operands.
 constexpr uint64_t bufferAlignment = 64;
+constexpr uint64_t cardAlignment = 256;
 
 enum class Space : uint8_t { device = 0, pinned, pageable, mapping };
 enum class Engine : uint8_t { compute = 0, copyIn, copyOut, collective };
