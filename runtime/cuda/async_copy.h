@@ -65,6 +65,7 @@ struct AsyncCopy {
 struct AsyncCopies {
   std::vector<AsyncCopy> copies;
   unsigned group = 0;
+  unsigned block = 0; ///< that started them
 };
 
 inline AsyncCopies &asyncCopies() {
@@ -80,6 +81,12 @@ inline void copyAsync(void *shared, const void *global, bool valid) {
     emulation::fail("an asynchronous copy from or to an address that is not a "
                     "multiple of 16");
   emulation::AsyncCopies &mine = emulation::asyncCopies();
+  if (!mine.copies.empty() && mine.block != blockIdx.x) {
+    mine.copies.clear();
+    emulation::fail("a thread of the block before ended without waiting for "
+                    "its asynchronous copies");
+  }
+  mine.block = blockIdx.x;
   mine.copies.push_back({shared, valid ? global : nullptr, mine.group});
   std::memset(shared, 0xff, 16);
 }

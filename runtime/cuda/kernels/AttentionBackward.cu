@@ -160,6 +160,7 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
   GroupCursor now = {kvHead * shape.group(),
                      walk.from(shape, walk.all.begin)};
   fetch(now, 0);
+  closeCopies();
   for (unsigned buffer = 0; now.head < headEnd; buffer ^= 1) {
     awaitCopies<0>();
     __syncthreads(); // this buffer is here, and nobody reads the other one
@@ -258,6 +259,7 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
   clearSums<Tiling::dim>(dq[0]);
   uint32_t now = walk.from(shape, walk.all.begin);
   fetch(now, 0);
+  closeCopies();
   for (unsigned buffer = 0; now < walk.all.end; buffer ^= 1) {
     awaitCopies<0>();
     __syncthreads(); // this buffer is here, and nobody reads the other one
