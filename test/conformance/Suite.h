@@ -45,6 +45,15 @@ protected:
   void TearDown() override;
 };
 
+/// What "C" in kernels.def stands for.
+constexpr DType computeTypes[] = {DType::f32, DType::bf16, DType::f16};
+
+/// `single` in f32; else `brain`, what bf16's 8 bits give, or an eighth of it:
+/// f16 has three bits more.
+constexpr double toleranceOf(DType type, double single, double brain) {
+  return type == DType::f32 ? single : type == DType::bf16 ? brain : brain / 8;
+}
+
 /// For tests that compare a kernel by other means than a Case.
 void noteCompared(std::string_view kernel);
 
