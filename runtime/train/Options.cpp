@@ -1,7 +1,7 @@
 //===- Options.cpp - whether options make sense together ------------------===//
 #include "peft/Session.h"
 
-#include "FloatTypes.h"
+#include "peft/FloatTypes.h"
 
 #include <cmath>
 

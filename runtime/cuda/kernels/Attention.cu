@@ -106,7 +106,7 @@ AttentionShape readShape(const Call &call, uint64_t rows,
   const float scale2 = shape.scale * log2e;
   shape.scale2 = scale2 > 1e-30f ? scale2 : 1e-30f;
   shape.segments = segments.as<int32_t>();
-  shape.ranges = reinterpret_cast<SegmentRange *>(call.workspace);
+  shape.ranges = nullptr;
   return shape;
 }
 
@@ -127,9 +127,10 @@ bool fitsTensorCores(const AttentionShape &shape, DType type) {
 
 Status attention_fwd(const Call &call) {
   namespace op = kernels::attention_fwd;
-  const AttentionShape shape = readShape(
+  AttentionShape shape = readShape(
       call, call[op::q].rows, call[op::segments],
       {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
+  shape.ranges = reinterpret_cast<SegmentRange *>(call.workspace);
   const ForwardOperands operands = {call[op::q], call[op::k], call[op::v],
                                     call[op::o], call[op::lse]};
   if (Status status = fillRanges(call, shape); !status.ok())
@@ -141,12 +142,13 @@ Status attention_fwd(const Call &call) {
 
 Status attention_bwd(const Call &call) {
   namespace op = kernels::attention_bwd;
-  const AttentionShape shape = readShape(
+  AttentionShape shape = readShape(
       call, call[op::q].rows, call[op::segments],
       {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
-  QueryNumbers *numbers = reinterpret_cast<QueryNumbers *>(
+  QueryNumbers *numbers = reinterpret_cast<QueryNumbers *>(call.workspace);
+  shape.ranges = reinterpret_cast<SegmentRange *>(
       call.workspace +
-      cudaAttentionRangeBytes(shape.rows(), shape.seq).value);
+      cudaAttentionNumbers(shape.rows(), shape.heads).value);
   const BackwardOperands operands = {call[op::q],  call[op::k],  call[op::v],
                                      call[op::d_o], call[op::dq], call[op::dk],
                                      call[op::dv], numbers};
