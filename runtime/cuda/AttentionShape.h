@@ -9,6 +9,7 @@
 #define PEFT_CUDA_ATTENTIONSHAPE_H
 
 #include "cuda/Numbers.h"
+#include "schema/CudaParts.h"
 
 namespace peft::cuda {
 
@@ -16,8 +17,9 @@ namespace peft::cuda {
 constexpr float lowestScore = -1e30f;
 constexpr float log2e = 1.44269504f, ln2 = 0.693147181f;
 
-/// Positions that share one entry of AttentionShape::ranges.
-constexpr uint32_t rangeSize = 32;
+/// Positions that share one entry of AttentionShape::ranges; a warp reads them.
+constexpr uint32_t rangeSize = uint32_t(cudaSegmentRange);
+static_assert(rangeSize == 32);
 
 /// Least and greatest segment of `rangeSize` positions.
 struct SegmentRange {

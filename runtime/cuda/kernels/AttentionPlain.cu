@@ -71,14 +71,17 @@ __device__ inline float joinRow(float value, const Join &join) {
 template <unsigned chunks>
 __device__ inline void updatePlain(PlainSoftmax &running, PlainSums &scores,
                                    PlainSums (&output)[chunks], float scale2) {
+#pragma unroll
   for (unsigned i = 0; i < 4; ++i) {
     float most = scores[i][0];
+#pragma unroll
     for (unsigned j = 1; j < 4; ++j)
       most = fmaxf(most, scores[i][j]);
     most = joinRow(most, [](float a, float b) { return fmaxf(a, b); });
     const float now = fmaxf(running.top[i], most * scale2);
     const float shrink = exp2f(running.top[i] - now);
     float total = running.total[i] * shrink;
+#pragma unroll
     for (unsigned j = 0; j < 4; ++j) {
       scores[i][j] = exp2f(fmaf(scores[i][j], scale2, -now));
       total += scores[i][j];
@@ -87,6 +90,7 @@ __device__ inline void updatePlain(PlainSoftmax &running, PlainSums &scores,
     running.total[i] = total;
 #pragma unroll
     for (unsigned c = 0; c < chunks; ++c)
+#pragma unroll
       for (unsigned j = 0; j < 4; ++j)
         output[c][i][j] *= shrink;
   }
@@ -106,6 +110,7 @@ __global__ void __launch_bounds__(plainThreads)
                                   keysOf(shape, block.own), plainPassing);
   PlainSoftmax running;
   PlainSums output[chunks];
+#pragma unroll
   for (unsigned c = 0; c < chunks; ++c)
     clearPlain(output[c]);
   for (uint32_t key = walk.from(shape, walk.all.begin); key < walk.all.end;
@@ -121,6 +126,7 @@ __global__ void __launch_bounds__(plainThreads)
     multiplyPlainValues<chunks>(tiles, output, v, keys, block.first);
   }
   float inverse[4];
+#pragma unroll
   for (unsigned i = 0; i < 4; ++i) {
     const float total = joinRow(running.total[i],
                                 [](float a, float b) { return a + b; });
@@ -140,7 +146,9 @@ __device__ inline void plainGradients(const AttentionShape &shape,
                                       const QueryNumbers *numbers,
                                       uint32_t query, bool transposed,
                                       PlainSums &p, PlainSums &ds) {
+#pragma unroll
   for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
     for (unsigned j = 0; j < 4; ++j) {
       const uint32_t at =
           query + (transposed ? plainColumn() + j : plainRow() + i);
@@ -163,6 +171,7 @@ __global__ void __launch_bounds__(plainThreads)
   const TileWalk walk = walkTiles(shape, block.row, block.own,
                                   queriesOf(shape, block.own), plainPassing);
   PlainSums dk[chunks], dv[chunks];
+#pragma unroll
   for (unsigned c = 0; c < chunks; ++c) {
     clearPlain(dk[c]);
     clearPlain(dv[c]);
@@ -207,6 +216,7 @@ __global__ void __launch_bounds__(plainThreads)
   const TileWalk walk = walkTiles(shape, block.row, block.own,
                                   keysOf(shape, block.own), plainPassing);
   PlainSums dq[chunks];
+#pragma unroll
   for (unsigned c = 0; c < chunks; ++c)
     clearPlain(dq[c]);
   for (uint32_t key = walk.from(shape, walk.all.begin); key < walk.all.end;
