@@ -208,6 +208,11 @@ Case &Case::attribute(const std::string &name, std::vector<float> value) {
   return *this;
 }
 
+Case &Case::slack(double factor) {
+  slackFactor = factor;
+  return *this;
+}
+
 std::vector<double> Case::before(const std::string &name) const {
   const Stored &stored = operands.at(name);
   const size_t size = byteSize(stored.type);
@@ -263,6 +268,8 @@ void Case::prepare() {
     sharedBytes = spec->cpuWorkspace.shared(*shape).value;
     threadBytes = (spec->cpuWorkspace.thread(*shape).value + 63) / 64 * 64;
   }
+  if (spec->cudaWorkspace)
+    cudaBytes = spec->cudaWorkspace(*shape).value;
 }
 
 Fault Case::run(Path path, unsigned threads) {

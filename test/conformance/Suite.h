@@ -83,6 +83,9 @@ public:
   Case &attribute(const std::string &name, int64_t value);
   Case &attribute(const std::string &name, double value);
   Case &attribute(const std::string &name, std::vector<float> value);
+  /// Where devices may differ, they may do so by `factor` times the usual: sums
+  /// of many terms of which little is left.
+  Case &slack(double factor);
 
   /// The values an operand has before the launch.
   std::vector<double> before(const std::string &name) const;
@@ -119,7 +122,9 @@ private:
   std::vector<Attribute> given;
   std::vector<AttributeValue> values;
   Launch launch;
-  uint64_t sharedBytes = 0, threadBytes = 0;
+  uint64_t sharedBytes = 0, threadBytes = 0; ///< of the CPU device
+  uint64_t cudaBytes = 0;
+  double slackFactor = 1;
 };
 
 /// Index of the first element whose bits differ, NaNs being equal; or -1.
