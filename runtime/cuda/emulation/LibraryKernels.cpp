@@ -1,54 +1,54 @@
 //===- LibraryKernels.cpp - what libraries compute on a card --------------===//
 //
-// The linear family is cuBLASLt's on a card, which does not run here: the plain
-// CPU kernels stand in for it, on the same memory and with the same contract.
+// The linear family is cuBLASLt's on a card, which does not run here: what
+// stands in for the library there stands in for it here too, our own products on
+// CUDA cores. With dropout the kernels are ours on a card as well.
 //
 //===----------------------------------------------------------------------===//
-#include "cpu/Call.h"
-#include "cpu/ThreadPool.h"
 #include "cuda/Kernels.h"
-
-#include <string_view>
-#include <vector>
+#include "cuda/Lora.h"
+#include "cuda/PlainGemm.h"
 
 namespace peft::cuda {
 
-namespace {
+Status linear_fwd(const Call &call) { return plainLinearFwd(call); }
+Status linear_lora_fwd(const Call &call) { return plainLinearLoraFwd(call); }
+Status linear_dx(const Call &call) { return plainLinearDx(call); }
+Status linear_dw(const Call &call) { return plainLinearDw(call); }
 
-Status runPlain(const Call &call, std::string_view kernel) {
-  if (call.gate.value && *call.gate.value <= call.gate.above)
-    return {};
-  static cpu::ThreadPool pool(1);
-  std::vector<cpu::Operand> operands;
-  for (const Operand &operand : call.operands)
-    operands.push_back(
-        {operand.data, operand.type, operand.rows, operand.columns});
-  cpu::Call onHost;
-  onHost.operands = operands;
-  onHost.attributes = call.attributes;
-  onHost.pool = &pool;
-  const size_t number =
-      static_cast<size_t>(findKernel(kernel) - allKernels().data());
-  if (cpu::Fault fault =
-          cpu::findFunction(cpu::Path::plain, number)(onHost))
-    return internalError(std::string(kernel) + ": " + fault.text);
-  return {};
-}
-
-} // namespace
-
-Status linear_fwd(const Call &call) { return runPlain(call, "linear_fwd"); }
-Status linear_lora_fwd(const Call &call) {
-  return runPlain(call, "linear_lora_fwd");
-}
-Status linear_dx(const Call &call) { return runPlain(call, "linear_dx"); }
 Status linear_lora_dx(const Call &call) {
-  return runPlain(call, "linear_lora_dx");
+  using namespace kernels::linear_lora_dx;
+  if (!(call.real(dropout) > 0))
+    return plainLinearLoraDx(call);
+  // The first half keeps f32 until the second is added.
+  Operand sum = call[dx];
+  if (sum.type != DType::f32) {
+    sum.type = DType::f32;
+    sum.data = call.workspace;
+  }
+  if (Status status = loraDxMasked(call, sum); !status.ok())
+    return status;
+  PlainGemm gemm;
+  gemm.compute = call[dy].type;
+  gemm.rows = call[dy].rows;
+  gemm.columns = call[w].columns;
+  gemm.products[0] = {call[dy], call[w], false, false, call[dy].columns};
+  gemm.init = sum;
+  gemm.out = call[dx];
+  gemm.count = call[count];
+  gemm.rowStart = call.integer(row_start);
+  return plainGemm(call, gemm);
 }
-Status linear_dw(const Call &call) { return runPlain(call, "linear_dw"); }
+
 Status lora_down_fwd(const Call &call) {
-  return runPlain(call, "lora_down_fwd");
+  return call.real(kernels::lora_down_fwd::dropout) > 0
+             ? loraDownFwdMasked(call)
+             : plainLoraDownFwd(call);
 }
-Status lora_down_dw(const Call &call) { return runPlain(call, "lora_down_dw"); }
+Status lora_down_dw(const Call &call) {
+  return call.real(kernels::lora_down_dw::dropout) > 0
+             ? loraDownDwMasked(call)
+             : plainLoraDownDw(call);
+}
 
 } // namespace peft::cuda
