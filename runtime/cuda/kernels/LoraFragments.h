@@ -26,7 +26,8 @@ __device__ inline Values<count> loadValues(const S *row, uint64_t first,
                                            uint64_t columns, bool aligned) {
   Values<count> values;
   if (aligned && first + count <= columns) {
-    constexpr unsigned width = count < perPack<S> ? count : perPack<S>;
+    constexpr unsigned wide = unsigned(16 / sizeof(S));
+    constexpr unsigned width = count < wide ? count : wide;
 #pragma unroll
     for (unsigned i = 0; i < count; i += width) {
       const auto pack =
