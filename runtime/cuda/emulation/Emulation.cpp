@@ -240,6 +240,9 @@ void runBlock() {
       if (!stepWarp(warp))
         runnable &= ~(1u << warp);
     }
+  for (unsigned i = 0; i < machine.count; ++i)
+    if (machine.threads[i]->state != State::done)
+      machine.threads[i]->fiber.abandon();
   acquire(machine.end);
 }
 
@@ -280,19 +283,31 @@ void setOrder(Order order, uint64_t seed) {
   machine.random = seed;
 }
 
-void fail(const std::string &what) {
-  blame("thread " + std::to_string(machine.running) + ": " + what);
+/// Leaves the kernel for good: nothing that owns memory may be alive.
+[[noreturn]] static void leave() {
   self().fiber.suspend();
   __builtin_unreachable();
+}
+
+void fail(const char *what) {
+  blame("thread " + std::to_string(machine.running) + ": " + what);
+  leave();
+}
+
+/// The same for a warp operation at `place`.
+[[noreturn]] static void refuse(const Place &place, const char *what) {
+  blame("thread " + std::to_string(machine.running) + " at " + textOf(place) +
+        ": " + what);
+  leave();
 }
 
 const std::byte *exchange(Place place, unsigned mask, const void *mine,
                           size_t bytes) {
   Thread &thread = self();
   if (mask != 0xffffffffu)
-    fail(textOf(place) + " has a mask that is not full");
+    refuse(place, "a mask that is not full");
   if (bytes > mostExchanged)
-    fail(textOf(place) + " exchanges " + std::to_string(bytes) + " bytes");
+    refuse(place, "more than 256 bytes a lane");
   Warp &warp = machine.warps[machine.running / lanes];
   const unsigned half = thread.operations++ % 2;
   std::byte *buffer = warp.exchanged[half];

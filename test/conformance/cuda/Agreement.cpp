@@ -27,9 +27,13 @@ struct Named {
   Order order;
   const char *name;
 };
-constexpr Named orders[] = {{Order::ascending, "ascending"},
-                            {Order::descending, "descending"},
-                            {Order::random, "random"}};
+constexpr Named orders[] = {
+    {Order::random, "random"},
+#if !__has_feature(thread_sanitizer) // which sees races in every order
+    {Order::ascending, "ascending"},
+    {Order::descending, "descending"},
+#endif
+};
 
 /// Same operations in the same order, none of them a library function.
 const std::set<std::string_view> exactKernels = {
