@@ -1,0 +1,130 @@
+//===- Numbers.h - element types in device code -----------------*- C++ -*-===//
+//
+// Stored floats are float, BF16 or F16; arithmetic is f32. Rounding is to
+// nearest even; denormals keep their value (the CPU device flushes them).
+//
+//===----------------------------------------------------------------------===//
+#ifndef PEFT_CUDA_NUMBERS_H
+#define PEFT_CUDA_NUMBERS_H
+
+#include "cuda/Grid.h"
+
+#include <bit>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+namespace peft::cuda {
+
+struct BF16 {
+  uint16_t bits;
+};
+struct F16 {
+  uint16_t bits;
+};
+
+__host__ __device__ inline float toFloat(float value) { return value; }
+
+__host__ __device__ inline float toFloat(BF16 value) {
+#ifdef __CUDA_ARCH__
+  return __uint_as_float(static_cast<unsigned>(value.bits) << 16);
+#else
+  return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
+#endif
+}
+
+__host__ __device__ inline float toFloat(F16 value) {
+#ifdef __CUDA_ARCH__
+  return __half2float(__ushort_as_half(value.bits));
+#else
+  const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;
+  const uint32_t exponent = value.bits >> 10 & 0x1f;
+  const uint32_t mantissa = value.bits & 0x3ff;
+  if (exponent == 0x1f)
+    return std::bit_cast<float>(sign | 0x7f800000 | mantissa << 13 |
+                                (mantissa ? 0x00400000 : 0));
+  if (exponent)
+    return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
+  // A denormal is its mantissa in units of 2^-24, which f32 holds exactly.
+  const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+#endif
+}
+
+/// `value` as a T, rounded to nearest even.
+template <typename T> __host__ __device__ inline T fromFloat(float value);
+
+template <> __host__ __device__ inline float fromFloat<float>(float value) {
+  return value;
+}
+
+template <> __host__ __device__ inline BF16 fromFloat<BF16>(float value) {
+#ifdef __CUDA_ARCH__
+  return {__bfloat16_as_ushort(__float2bfloat16_rn(value))};
+#else
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7fffffff) > 0x7f800000)
+    return {0x7fff};
+  return {static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+#endif
+}
+
+template <> __host__ __device__ inline F16 fromFloat<F16>(float value) {
+#ifdef __CUDA_ARCH__
+  return {__half_as_ushort(__float2half_rn(value))};
+#else
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+  const uint32_t magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000)
+    return {0x7fff};
+  // Everything from half way between 65504 and 65536 on is infinite.
+  if (magnitude >= 0x477ff000)
+    return {static_cast<uint16_t>(sign | 0x7c00)};
+  if (magnitude < 0x38800000) {
+    // Below 2^-14: in units of 2^-24; adding 0.5 rounds there, to even.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return {static_cast<uint16_t>(
+        sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000))};
+  }
+  const uint32_t odd = magnitude >> 13 & 1;
+  return {static_cast<uint16_t>(
+      sign | ((magnitude + 0xfff + odd - (112u << 23)) >> 13))};
+#endif
+}
+
+/// `count` elements that are loaded and stored at once; their address is a
+/// multiple of their size.
+template <typename T, unsigned count> struct alignas(sizeof(T) * count) Pack {
+  T value[count];
+};
+
+/// How many elements of T are 16 bytes.
+template <typename T>
+constexpr unsigned perPack = static_cast<unsigned>(16 / sizeof(T));
+
+/// Whether rows of `columns` elements of T can be read 16 bytes at a time
+/// (operands start at multiples of 64 bytes).
+template <typename T> inline bool rowsAreAligned(uint64_t columns) {
+  return columns * sizeof(T) % 16 == 0;
+}
+
+/// body(T()) with the element type that stands for `type`, one of the three
+/// floats; returns what it returns.
+template <typename Body> auto withFloat(DType type, const Body &body) {
+  switch (type) {
+  case DType::bf16:
+    return body(BF16());
+  case DType::f16:
+    return body(F16());
+  default:
+    return body(float());
+  }
+}
+
+} // namespace peft::cuda
+
+#endif // PEFT_CUDA_NUMBERS_H
