@@ -102,7 +102,7 @@ public:
       std::fprintf(stderr, "%s\n", bound.status().message().c_str());
       std::abort();
     }
-    WorkspaceNeed need = workspaceNeed(*spec, *bound, threads);
+    WorkspaceNeed need = workspaceNeed(*spec, *bound, threads, DeviceKind::cpu);
     storage.emplace_back(need.thread + need.shared);
     call.operands = operands;
     call.attributes = attributes;

@@ -25,7 +25,7 @@ void peftc::populateModelToAdapted(OpPassManager &pm,
   else
     pm.addPass(
         createAttachAdapters(AttachAdaptersOptions{options.adapterConfig}));
-  if (!options.base.empty())
+  if (!options.base.empty() && options.base != "stored")
     pm.addPass(createConvertBase(ConvertBaseOptions{options.base}));
   SpecializeModelOptions shapes;
   shapes.batch = options.batch;
@@ -45,9 +45,12 @@ void peftc::populateAdaptedToStep(OpPassManager &pm,
 
 void peftc::populateStepToConverted(OpPassManager &pm,
                                     const CompileOptions &options) {
-  ConvertToPlanOptions threads;
-  threads.maxThreads = options.maxThreads;
-  pm.addPass(createConvertToPlan(threads));
+  ConvertToPlanOptions plan;
+  plan.maxThreads = options.maxThreads;
+  plan.target = options.target;
+  plan.device = options.device;
+  plan.convertWeights = options.base.empty();
+  pm.addPass(createConvertToPlan(plan));
   closeStage(pm, "converted");
 }
 
@@ -55,6 +58,8 @@ void peftc::populateConvertedToPlanned(OpPassManager &pm,
                                        const CompileOptions &options) {
   PlanMemoryOptions memory;
   memory.alignment = options.arenaAlignment;
+  if (options.device == "cuda") // as a card's allocations, and its libraries
+    memory.alignment = std::max<int64_t>(memory.alignment, 256);
   pm.addPass(createPlanMemory(memory));
   // Sharing bytes makes conflicts, so the waits come last.
   pm.addPass(createInsertWaits());
@@ -95,6 +100,12 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<std::string> base{*this, "base",
                            llvm::cl::desc("storage of frozen weights"),
                            llvm::cl::init("")};
+  Option<std::string> target{*this, "target",
+                             llvm::cl::desc("name of the target"),
+                             llvm::cl::init("cpu")};
+  Option<std::string> device{*this, "device",
+                             llvm::cl::desc("kind of the target: cpu or cuda"),
+                             llvm::cl::init("cpu")};
   Option<int64_t> headChunkBytes{
       *this, "head-chunk-bytes",
       llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
@@ -155,6 +166,8 @@ static CompileOptions compileOptions(const PipelineOptions &flags) {
   options.seq = flags.seq;
   options.compute = flags.compute;
   options.base = flags.base;
+  options.target = flags.target;
+  options.device = flags.device;
   options.headChunkBytes = flags.headChunkBytes;
   options.maxThreads = flags.maxThreads;
   return options;

@@ -25,8 +25,12 @@ struct CompileOptions {
   int64_t batch = 1;            ///< rows of one micro-batch
   int64_t seq = 2048;           ///< tokens of a row
   std::string compute = "bf16"; ///< bf16 or f32
-  /// Storage of frozen weights: f32, bf16, f16; empty: as their file has them.
+  /// Storage of frozen weights: f32, bf16, f16, or stored: as their file has
+  /// them. Empty: stored, but on a card those that matrix products read are
+  /// kept in the compute type.
   std::string base;
+  std::string target = "cpu"; ///< name of the target, as the plan says it
+  std::string device = "cpu"; ///< its kind: cpu or cuda
   /// The text of an adapter_config.json; ignored with trainAll.
   std::string adapterConfig;
   bool trainAll = false;

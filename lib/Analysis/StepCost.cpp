@@ -7,12 +7,27 @@
 
 using namespace peftc;
 
-double StepCost::flops(std::string_view entry) const {
-  double sum = 0;
+template <typename Number>
+static Number sumOf(const std::vector<KernelCost> &kernels,
+                    std::string_view entry, Number KernelCost::*field) {
+  Number sum = 0;
   for (const KernelCost &cost : kernels)
     if (cost.entry == entry)
-      sum += cost.flops;
+      sum += cost.*field;
   return sum;
+}
+
+double StepCost::flops(std::string_view entry) const {
+  return sumOf(kernels, entry, &KernelCost::flops);
+}
+double StepCost::bytes(std::string_view entry) const {
+  return sumOf(kernels, entry, &KernelCost::bytes);
+}
+uint64_t StepCost::launches(std::string_view entry) const {
+  return sumOf(kernels, entry, &KernelCost::launches);
+}
+double StepCost::seconds(std::string_view entry) const {
+  return sumOf(kernels, entry, &KernelCost::seconds);
 }
 
 /// Pairs of a query and a key that it sees, in one row of `seq` tokens.
@@ -22,10 +37,9 @@ static double visiblePairs(double seq, double window) {
   return window * (window + 1) / 2 + (seq - window) * window;
 }
 
-/// Matrix products dominate: everything else is counted as one operation per
-/// element of its largest operand.
-static double flopsOf(const peft::KernelSpec &spec,
-                      const peft::LaunchShape &shape, double largest) {
+/// The operations of a kernel that multiplies matrices, or 0.
+static double productsOf(const peft::KernelSpec &spec,
+                         const peft::LaunchShape &shape) {
   auto symbol = [&](char letter) { return double(shape.symbol(letter).value); };
   auto attribute = [&](const char *name) {
     return double(shape[spec.findAttribute(name)].value);
@@ -48,33 +62,66 @@ static double flopsOf(const peft::KernelSpec &spec,
     return rows * attribute("heads") * pairs * attribute("head_dim") *
            (forward ? 4 : 10);
   }
-  return largest;
+  return 0;
 }
 
-static double costOf(const peft::Plan &plan, const peft::Launch &launch) {
+/// Whether a launch touches only some rows of an operand, as many as its others
+/// have: a row of the table per token.
+static bool isTable(const peft::OperandSpec &operand) {
+  return operand.name == "table" || operand.name == "dtable";
+}
+
+/// Matrix products dominate: everything else is counted as one operation per
+/// element of its largest operand.
+static LaunchCost costOf(const peft::Plan &plan, const peft::Launch &launch) {
+  LaunchCost cost;
   const peft::KernelSpec *spec = peft::findKernel(launch.kernel);
   if (!spec)
-    return 0;
+    return cost;
   auto attributes = peft::bindAttributes(*spec, launch);
   if (!attributes.ok())
-    return 0;
+    return cost;
+  bool embedding = spec->name.starts_with("embed_");
   std::vector<peft::OperandShape> operands;
   double largest = 0;
-  for (uint32_t index : launch.operands) {
+  for (size_t i = 0; i < launch.operands.size(); ++i) {
+    uint32_t index = launch.operands[i];
     peft::OperandShape &operand = operands.emplace_back();
     if (index == peft::none)
       continue;
     const peft::Buffer &buffer = plan.buffers[index];
     operand = {true, buffer.dtype, buffer.shape};
+    if (embedding && isTable(spec->operands[i]))
+      continue;
     largest =
         std::max(largest, double(buffer.size) / double(byteSize(buffer.dtype)));
+    bool twice = spec->operands[i].access == peft::Access::inout;
+    cost.bytes += double(buffer.size) * (twice ? 2 : 1);
   }
   std::vector<peft::DType> types;
   auto shape = peft::bindShapes(*spec, operands, *attributes, types);
-  return shape.ok() ? flopsOf(*spec, *shape, largest) : 0;
+  if (!shape.ok())
+    return cost;
+  if (embedding)
+    cost.bytes *= 2; // as many rows of the table again
+  cost.flops = productsOf(*spec, *shape);
+  cost.product = cost.flops > 0;
+  if (!cost.product)
+    cost.flops = largest;
+  return cost;
 }
 
-StepCost peftc::stepCost(const peft::Plan &plan) {
+/// Elementwise work runs at the rate of f32, which memory hides.
+static double secondsOf(const LaunchCost &cost, peft::DType compute,
+                        const TargetDescription &target) {
+  double rate = target.flops(cost.product ? compute : peft::DType::f32);
+  double work = rate > 0 ? cost.flops / rate : 0;
+  return std::max(work, cost.bytes / target.memoryBytesPerSecond) +
+         target.launchSeconds;
+}
+
+StepCost peftc::stepCost(const peft::Plan &plan,
+                         const TargetDescription *target) {
   StepCost result;
   std::map<std::pair<std::string_view, std::string_view>, size_t> places;
   for (const peft::Entry &entry : plan.entries)
@@ -85,10 +132,14 @@ StepCost peftc::stepCost(const peft::Plan &plan) {
       auto [it, added] = places.try_emplace({entry.name, launch->kernel},
                                             result.kernels.size());
       if (added)
-        result.kernels.push_back({entry.name, launch->kernel, 0, 0});
-      KernelCost &cost = result.kernels[it->second];
-      ++cost.launches;
-      cost.flops += costOf(plan, *launch);
+        result.kernels.push_back({entry.name, launch->kernel, 0, 0, 0, 0});
+      KernelCost &sum = result.kernels[it->second];
+      LaunchCost cost = costOf(plan, *launch);
+      ++sum.launches;
+      sum.flops += cost.flops;
+      sum.bytes += cost.bytes;
+      if (target)
+        sum.seconds += secondsOf(cost, plan.compute, *target);
     }
   return result;
 }

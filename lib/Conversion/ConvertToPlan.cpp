@@ -11,6 +11,7 @@
 #include "peftc/Transforms/Passes.h"
 #include "peftc/Version.h"
 
+#include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/StringSwitch.h"
 
 namespace peftc {
@@ -25,9 +26,11 @@ namespace {
 
 class PlanConverter {
 public:
-  PlanConverter(ModuleOp module, int64_t maxThreads)
-      : module(module), builder(module.getContext()), plan(builder, maxThreads),
-        maxThreads(maxThreads) {}
+  PlanConverter(ModuleOp module, const ConvertToPlanOptions &options,
+                peft::DeviceKind device)
+      : module(module), options(options), device(device),
+        builder(module.getContext()),
+        plan(builder, options.maxThreads, device) {}
 
   LogicalResult convert();
   unsigned launches() const { return launchCount; }
@@ -35,9 +38,12 @@ public:
 private:
   LogicalResult readModule();
   DictionaryAttr describe();
+  void findUses();
   LogicalResult addParameterBuffer(nn::ParamOp parameter);
+  void addFrozenBuffer(nn::ParamOp parameter);
+  void addDeviceBuffers(nn::ParamOp parameter);
   int64_t addWeight(nn::ParamOp parameter, Type element);
-  void addInitializer(nn::ParamOp parameter);
+  void addInitializer(nn::ParamOp parameter, Value buffer);
   void addStateBuffer(nn::StateOp state);
   void addInputs();
   void addPorts();
@@ -48,9 +54,10 @@ private:
   void addPort(Location loc, StringRef kind, StringRef name, Value buffer);
 
   ModuleOp module;
+  const ConvertToPlanOptions &options;
+  peft::DeviceKind device;
   OpBuilder builder;
   PlanBuilder plan;
-  int64_t maxThreads;
   DictionaryAttr model;
   StringAttr adapterConfig;
   int64_t batch = 0, seq = 0;
@@ -62,6 +69,9 @@ private:
   SmallVector<func::FuncOp> functions;
   SmallVector<StringAttr> inputs; ///< in order of first use
   llvm::StringMap<Value> symbols, ports;
+  /// What matrix products read of a frozen parameter that others read too.
+  llvm::StringMap<Value> products;
+  llvm::StringSet<> inProducts, asStored; ///< parameters, by their uses
   llvm::StringMap<int64_t> weights;              ///< of trained parameters
   llvm::StringMap<SmallVector<Value>> gradients; ///< by parameter
 };
@@ -110,17 +120,20 @@ DictionaryAttr PlanConverter::describe() {
       {"model_config", text("config")},
       {"adapter_config",
        adapterConfig ? adapterConfig : builder.getStringAttr("")},
-      {"target", builder.getStringAttr("cpu")},
+      {"target", builder.getStringAttr(options.target)},
       {"compute", TypeAttr::get(compute)},
       {"batch", number(batch)},
       {"seq", number(seq)},
       {"vocab", number(vocab ? vocab.getInt() : 0)},
-      {"max_threads", number(maxThreads)},
+      {"max_threads", number(options.maxThreads)},
       {"shard", number(1)},
       {"tensor_parallel", number(1)}};
   SmallVector<NamedAttribute> attributes;
   for (auto &[name, value] : fields)
     attributes.push_back(builder.getNamedAttr(name, value));
+  if (device != peft::DeviceKind::cpu)
+    attributes.push_back(builder.getNamedAttr(
+        "device_kind", builder.getStringAttr(options.device)));
   return builder.getDictionaryAttr(attributes);
 }
 
@@ -138,33 +151,72 @@ static bool isConverted(nn::ParamOp parameter) {
   return stored && *stored != parameter.getTensorType().getElementType();
 }
 
+/// Sorts the parameters by who reads them: matrix products round a weight or
+/// bias to the compute type, everything else takes it as it is stored.
+void PlanConverter::findUses() {
+  for (func::FuncOp function : functions)
+    function.walk([&](Operation *op) {
+      bool product = isa<nn::LinearOp, nn::LinearDxOp, lora::LinearOp,
+                         lora::LinearDxOp>(op);
+      for (NamedAttribute attribute : op->getAttrs())
+        if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
+          (product ? inProducts : asStored).insert(symbol.getValue());
+    });
+}
+
+/// On a card every frozen weight has its place in the arena. What a product
+/// would round at every use is kept rounded; the same bits come out, because
+/// both round to nearest even. Where others read the stored values, one buffer
+/// serves both if the compute type holds them exactly, else there are two.
+void PlanConverter::addDeviceBuffers(nn::ParamOp parameter) {
+  StringRef name = parameter.getSymName();
+  RankedTensorType stored = parameter.getTensorType();
+  RankedTensorType rounded = stored.clone(compute);
+  bool product = options.convertWeights && inProducts.contains(name) &&
+                 stored != rounded;
+  bool exact = compute.isF32();
+  bool both = product && asStored.contains(name) && !exact;
+  symbols[name] = plan.addBuffer(parameter.getLoc(), name,
+                                 product && !both ? rounded : stored, "base");
+  if (both)
+    products[name] = plan.addBuffer(
+        parameter.getLoc(), name + "/" + std::string(peft::name(*dtypeOf(compute))),
+        rounded, "base");
+}
+
+void PlanConverter::addFrozenBuffer(nn::ParamOp parameter) {
+  StringRef name = parameter.getSymName();
+  if (device != peft::DeviceKind::cpu)
+    addDeviceBuffers(parameter);
+  else if (isConverted(parameter))
+    symbols[name] = plan.addBuffer(parameter.getLoc(), name,
+                                   parameter.getTensorType(), "base");
+  else
+    symbols[name] = plan.addMapped(parameter.getLoc(), name,
+                                   parameter.getTensorType(),
+                                   weights.lookup(name));
+}
+
 LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
   RankedTensorType type = parameter.getTensorType();
   if (!dtypeOf(type.getElementType()))
     return parameter.emitOpError("has element type ")
            << type.getElementType() << ", which a plan cannot hold";
-  Value buffer;
-  if (parameter.getTrainable()) {
-    buffer = plan.addBuffer(parameter.getLoc(), parameter.getSymName(), type,
-                            "adapter");
-  } else if (parameter.getInit() != "stored") {
+  if (parameter.getTrainable())
+    symbols[parameter.getSymName()] = plan.addBuffer(
+        parameter.getLoc(), parameter.getSymName(), type, "adapter");
+  else if (parameter.getInit() != "stored")
     return parameter.emitOpError("is frozen, but not stored in the model");
-  } else if (isConverted(parameter)) {
-    buffer = plan.addBuffer(parameter.getLoc(), parameter.getSymName(), type,
-                            "base");
-  } else {
-    buffer = plan.addMapped(parameter.getLoc(), parameter.getSymName(), type,
-                            weights.lookup(parameter.getSymName()));
-  }
-  symbols[parameter.getSymName()] = buffer;
+  else
+    addFrozenBuffer(parameter);
   return success();
 }
 
-void PlanConverter::addInitializer(nn::ParamOp parameter) {
+void PlanConverter::addInitializer(nn::ParamOp parameter, Value buffer) {
   StringRef init = parameter.getInit();
-  if (init == "zeros" || (!parameter.getTrainable() && !isConverted(parameter)))
+  bool mapped = buffer && !buffer.getDefiningOp<plan::BufferOp>().getArena();
+  if (!buffer || init == "zeros" || mapped)
     return;
-  Value buffer = symbols.lookup(parameter.getSymName());
   IntegerAttr weight, stream;
   if (init == "stored") {
     init = "weight";
@@ -270,21 +322,23 @@ LogicalResult PlanConverter::convert() {
   builder.setInsertionPointToEnd(module.getBody());
   auto program = plan::ProgramOp::create(builder, module.getLoc(), describe());
   builder.createBlock(&program->getRegion(0));
-  plan::ArenaOp::create(
-      builder, module.getLoc(), builder.getStringAttr("device"),
-      builder.getI64IntegerAttr(0), builder.getI64IntegerAttr(0));
+  plan.addArenas(module.getLoc());
   for (nn::ParamOp parameter : parameters)
     if (parameter.getInit() == "stored")
       weights[parameter.getSymName()] =
           addWeight(parameter, parameter.getSourceType().value_or(
                                    parameter.getTensorType().getElementType()));
+  findUses();
   for (nn::ParamOp parameter : parameters)
     if (failed(addParameterBuffer(parameter)))
       return failure();
   for (nn::StateOp state : states)
     addStateBuffer(state);
   addInputs();
-  llvm::for_each(parameters, [&](auto it) { addInitializer(it); });
+  for (nn::ParamOp parameter : parameters) {
+    addInitializer(parameter, symbols.lookup(parameter.getSymName()));
+    addInitializer(parameter, products.lookup(parameter.getSymName()));
+  }
   if (failed(addGroup()))
     return failure();
   for (nn::ParamOp parameter : parameters)
@@ -296,7 +350,7 @@ LogicalResult PlanConverter::convert() {
     plan::StreamOp::create(builder, module.getLoc(),
                            builder.getStringAttr("compute"));
   for (func::FuncOp function : functions) {
-    StepConverter step(plan, symbols, ports, seq);
+    StepConverter step(plan, symbols, products, ports, seq);
     if (failed(step.convert(function)))
       return failure();
     launchCount += step.launches();
@@ -347,7 +401,15 @@ struct ConvertToPlanPass
   using ConvertToPlanBase::ConvertToPlanBase;
 
   void runOnOperation() override {
-    PlanConverter converter(getOperation(), maxThreads);
+    if (device != "cpu" && device != "cuda") {
+      emitError(getOperation().getLoc())
+          << "device '" << device << "' is none of cpu, cuda";
+      return signalPassFailure();
+    }
+    ConvertToPlanOptions options{maxThreads, target, device, convertWeights};
+    PlanConverter converter(getOperation(), options,
+                            device == "cpu" ? peft::DeviceKind::cpu
+                                            : peft::DeviceKind::cuda);
     if (failed(converter.convert()))
       return signalPassFailure();
     launches += converter.launches();

@@ -24,10 +24,10 @@ LogicalResult StepConverter::lower(nn::LinearOp op) {
   using namespace linear_fwd;
   KernelCall c = call(op, "linear_fwd");
   c.operand(x, use(op.getInput()))
-      .operand(w, use(op.getWeight()))
+      .operand(w, useInProduct(op.getWeight()))
       .operand(init, use(op.getResidual()));
   if (op.getBias())
-    c.operand(bias, use(*op.getBias()));
+    c.operand(bias, useInProduct(*op.getBias()));
   define(op, op.getResult(), c, y);
   return launch(op, c);
 }
@@ -109,12 +109,12 @@ LogicalResult StepConverter::lower(lora::LinearOp op) {
   using namespace linear_lora_fwd;
   KernelCall c = call(op, "linear_lora_fwd");
   c.operand(x, use(op.getInput()))
-      .operand(w, use(op.getWeight()))
+      .operand(w, useInProduct(op.getWeight()))
       .operand(t, projection)
       .operand(b, use(op.getB()))
       .operand(init, use(op.getResidual()));
   if (op.getBias())
-    c.operand(bias, use(*op.getBias()));
+    c.operand(bias, useInProduct(*op.getBias()));
   define(op, op.getResult(), c, y);
   return launch(op, c);
 }
@@ -127,7 +127,7 @@ LogicalResult StepConverter::lower(nn::LinearDxOp op) {
   using namespace linear_dx;
   KernelCall c = call(op, "linear_dx");
   c.operand(dy, use(op.getDy()))
-      .operand(w, use(op.getWeight()))
+      .operand(w, useInProduct(op.getWeight()))
       .operand(init, use(op.getInit()))
       .set(scale, op.getScale().convertToDouble());
   define(op, op.getDx(), c, dx);
@@ -229,7 +229,7 @@ LogicalResult StepConverter::lower(lora::LinearDxOp op) {
   using namespace linear_lora_dx;
   KernelCall c = call(op, "linear_lora_dx");
   c.operand(dy, use(op.getDy()))
-      .operand(w, use(op.getWeight()))
+      .operand(w, useInProduct(op.getWeight()))
       .operand(dt, use(op.getDt()))
       .operand(a, use(op.getA()))
       .operand(init, use(op.getInit()));

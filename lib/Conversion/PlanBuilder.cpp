@@ -102,16 +102,26 @@ Value PlanBuilder::remember(Value buffer, RankedTensorType type) {
   return buffer;
 }
 
+void PlanBuilder::addArenas(Location loc) {
+  IntegerAttr zero = builder.getI64IntegerAttr(0);
+  plan::ArenaOp::create(builder, loc, builder.getStringAttr("device"), zero,
+                        zero);
+  if (device != peft::DeviceKind::cpu)
+    plan::ArenaOp::create(builder, loc, builder.getStringAttr("pageable"), zero,
+                          zero);
+}
+
 Value PlanBuilder::addBuffer(Location loc, const Twine &name,
-                             RankedTensorType type, StringRef kind) {
+                             RankedTensorType type, StringRef kind,
+                             int64_t arena) {
   OpBuilder::InsertionGuard guard(builder);
   if (firstItem)
     builder.setInsertionPoint(firstItem);
   Value buffer = plan::BufferOp::create(
       builder, loc, plan::BufferType::get(builder.getContext()),
       builder.getStringAttr(name), TypeAttr::get(type),
-      builder.getStringAttr(kind), builder.getI64IntegerAttr(0), IntegerAttr(),
-      IntegerAttr(), DenseI64ArrayAttr());
+      builder.getStringAttr(kind), builder.getI64IntegerAttr(arena),
+      IntegerAttr(), IntegerAttr(), DenseI64ArrayAttr());
   return remember(buffer, type);
 }
 
@@ -159,7 +169,8 @@ PlanBuilder::bind(Location loc, const KernelCall &call,
 }
 
 Value PlanBuilder::addWorkspace(Location loc, const KernelCall &call,
-                                StringRef which, uint64_t bytes) {
+                                StringRef which, uint64_t bytes,
+                                int64_t arena) {
   if (!bytes)
     return {};
   // An extent of a plan has 31 bits; larger workspaces become whole rows.
@@ -175,11 +186,11 @@ Value PlanBuilder::addWorkspace(Location loc, const KernelCall &call,
         Twine(call.module) + "/" +
             StringRef(call.spec.name.data(), call.spec.name.size()) + "." +
             which,
-        type, "workspace");
+        type, "workspace", arena);
   std::string name = ("stream " + Twine(call.stream) + "." + which).str();
   Value &buffer = streamWorkspaces[name];
   if (!buffer)
-    buffer = addBuffer(loc, name, type, "workspace");
+    buffer = addBuffer(loc, name, type, "workspace", arena);
   auto op = buffer.getDefiningOp<plan::BufferOp>();
   if (type.getNumElements() >
       cast<RankedTensorType>(op.getType()).getNumElements())
@@ -216,10 +227,11 @@ LogicalResult PlanBuilder::launch(Location loc, const KernelCall &call) {
   if (failed(shape))
     return failure();
   // The verifier's own numbers.
-  peft::WorkspaceNeed need =
-      peft::workspaceNeed(call.spec, *shape, static_cast<uint32_t>(maxThreads));
-  Value shared = addWorkspace(loc, call, "shared", need.shared);
-  Value thread = addWorkspace(loc, call, "thread", need.thread);
+  peft::WorkspaceNeed need = peft::workspaceNeed(
+      call.spec, *shape, static_cast<uint32_t>(maxThreads), device);
+  Value shared = addWorkspace(loc, call, "shared", need.shared, 0);
+  Value thread = addWorkspace(loc, call, "thread", need.thread,
+                              device == peft::DeviceKind::cpu ? 0 : 1);
   SmallVector<Value> given;
   int64_t present = 0;
   for (auto [index, buffer] : llvm::enumerate(call.operands))

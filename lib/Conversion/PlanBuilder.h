@@ -59,12 +59,16 @@ private:
 /// Appends to a program; inside an entry, buffers go before all items.
 class PlanBuilder {
 public:
-  PlanBuilder(mlir::OpBuilder &builder, int64_t maxThreads)
-      : builder(builder), maxThreads(maxThreads) {}
+  PlanBuilder(mlir::OpBuilder &builder, int64_t maxThreads,
+              peft::DeviceKind device)
+      : builder(builder), maxThreads(maxThreads), device(device) {}
 
-  /// A buffer of arena 0.
+  /// The arenas: 0 on the device and, in a plan for a card, 1 in pageable host
+  /// memory, for the scratch that only the CPU device uses.
+  void addArenas(mlir::Location loc);
   mlir::Value addBuffer(mlir::Location loc, const llvm::Twine &name,
-                        mlir::RankedTensorType type, llvm::StringRef kind);
+                        mlir::RankedTensorType type, llvm::StringRef kind,
+                        int64_t arena = 0);
   /// A buffer that is the mapping of weight number `weight`.
   mlir::Value addMapped(mlir::Location loc, llvm::StringRef name,
                         mlir::RankedTensorType type, int64_t weight);
@@ -87,13 +91,15 @@ private:
   /// entry, as large as their largest launch needs: bytes that two streams
   /// share only as scratch would make them wait for each other.
   mlir::Value addWorkspace(mlir::Location loc, const KernelCall &call,
-                           llvm::StringRef which, uint64_t bytes);
+                           llvm::StringRef which, uint64_t bytes,
+                           int64_t arena);
   mlir::FailureOr<peft::LaunchShape> bind(mlir::Location loc,
                                           const KernelCall &call,
                                           std::vector<peft::DType> &types);
 
   mlir::OpBuilder &builder;
   int64_t maxThreads;
+  peft::DeviceKind device;
   std::deque<Shape> shapes;
   llvm::DenseMap<mlir::Value, const Shape *> shapeOf;
   mlir::Operation *firstItem = nullptr; ///< of the current entry

@@ -25,11 +25,14 @@ std::string moduleOf(mlir::Operation *op);
 /// what they update; a value that `nn.store` writes has the state's buffer.
 class StepConverter {
 public:
-  /// `symbols` are the buffers of parameters and states, `ports` those of
-  /// function arguments, by name; `seq` is the tokens of a row.
+  /// `symbols` are the buffers of parameters and states, `products` those that
+  /// matrix products read instead, `ports` those of function arguments, by
+  /// name; `seq` is the tokens of a row.
   StepConverter(PlanBuilder &plan, const llvm::StringMap<mlir::Value> &symbols,
+                const llvm::StringMap<mlir::Value> &products,
                 const llvm::StringMap<mlir::Value> &ports, int64_t seq)
-      : plan(plan), symbols(symbols), ports(ports), seq(seq) {}
+      : plan(plan), symbols(symbols), products(products), ports(ports),
+        seq(seq) {}
 
   mlir::LogicalResult convert(mlir::func::FuncOp function);
 
@@ -85,6 +88,11 @@ private:
   /// The buffer of an operand, which has been converted before; null for null.
   mlir::Value use(mlir::Value value) { return buffers.lookup(value); }
   mlir::Value use(llvm::StringRef symbol) { return symbols.lookup(symbol); }
+  /// The buffer of a weight or bias as a matrix product reads it.
+  mlir::Value useInProduct(llvm::StringRef symbol) {
+    mlir::Value buffer = products.lookup(symbol);
+    return buffer ? buffer : use(symbol);
+  }
   /// The buffer of a result, made in the shape that `operand` of the kernel
   /// wants; bound to that operand.
   mlir::Value define(mlir::Operation *op, mlir::Value result, KernelCall &call,
@@ -96,6 +104,7 @@ private:
 
   PlanBuilder &plan;
   const llvm::StringMap<mlir::Value> &symbols;
+  const llvm::StringMap<mlir::Value> &products;
   const llvm::StringMap<mlir::Value> &ports;
   int64_t seq;
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;

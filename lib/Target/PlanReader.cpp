@@ -63,6 +63,8 @@ DictionaryAttr PlanReader::describe() {
   fields.set("model_config", text(plan.modelConfig));
   fields.set("adapter_config", text(plan.adapterConfig));
   fields.set("target", text(plan.target));
+  if (plan.deviceKind != peft::DeviceKind::cpu)
+    fields.set("device_kind", text(toWord(deviceWords, plan.deviceKind)));
   fields.set("compute",
              TypeAttr::get(elementType(builder.getContext(), plan.compute)));
   fields.set("batch", number(plan.batch));

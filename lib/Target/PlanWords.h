@@ -19,6 +19,7 @@ namespace peftc {
 
 inline constexpr llvm::StringLiteral spaceWords[] = {"device", "pinned",
                                                      "pageable", "mapping"};
+inline constexpr llvm::StringLiteral deviceWords[] = {"cpu", "cuda"};
 inline constexpr llvm::StringLiteral engineWords[] = {"compute", "copy_in",
                                                       "copy_out", "collective"};
 inline constexpr llvm::StringLiteral classWords[] = {

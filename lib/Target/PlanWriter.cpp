@@ -22,7 +22,7 @@ public:
   peft::Expected<peft::Plan> write(plan::ProgramOp program);
 
 private:
-  void readInfo(DictionaryAttr info);
+  void readInfo(plan::ProgramOp program);
   void add(Operation *op);
   void add(plan::ArenaOp op);
   void add(plan::WeightOp op);
@@ -71,7 +71,8 @@ void PlanWriter::fail(Operation *op, const std::string &what) {
     error = peft::badInput(op->getName().getStringRef().str() + " " + what);
 }
 
-void PlanWriter::readInfo(DictionaryAttr info) {
+void PlanWriter::readInfo(plan::ProgramOp program) {
+  DictionaryAttr info = program.getInfo();
   auto text = [&](StringRef key) {
     auto value = info.getAs<StringAttr>(key);
     return value ? value.str() : std::string();
@@ -86,6 +87,9 @@ void PlanWriter::readInfo(DictionaryAttr info) {
   plan.modelConfig = text("model_config");
   plan.adapterConfig = text("adapter_config");
   plan.target = text("target");
+  if (info.contains("device_kind"))
+    plan.deviceKind = word<peft::DeviceKind>(program, deviceWords,
+                                             text("device_kind"));
   if (auto compute = info.getAs<TypeAttr>("compute"))
     plan.compute = dtypeOf(compute.getValue()).value_or(peft::DType::bf16);
   plan.batch = number("batch", 1);
@@ -292,7 +296,7 @@ void PlanWriter::add(Operation *op) {
 }
 
 peft::Expected<peft::Plan> PlanWriter::write(plan::ProgramOp program) {
-  readInfo(program.getInfo());
+  readInfo(program);
   for (Operation &op : program->getRegion(0).front())
     add(&op);
   PEFT_TRY(error);

@@ -97,6 +97,7 @@ static void addRemark(plan::EntryOp entry, const Twine &message) {
 }
 
 /// Packs the buffers of each arena above its persistent part and raises `ends`.
+/// What the entry itself says of its bytes is about arena 0, the device's.
 void PlanMemoryPass::placeEntry(EntryBuffers &locals,
                                 MutableArrayRef<uint64_t> ends,
                                 ArrayRef<uint64_t> persistent) {
@@ -118,12 +119,15 @@ void PlanMemoryPass::placeEntry(EntryBuffers &locals,
           {int64_t(ranges[index].first), int64_t(ranges[index].last)}));
     }
     ends[arena] = std::max(ends[arena], base + layout.size);
-    localBytes += layout.size;
-    bound += layout.lowerBound;
+    if (arena == 0) {
+      localBytes = layout.size;
+      bound = layout.lowerBound;
+    }
+    std::string where = arena ? " of arena " + std::to_string(arena) : "";
     if (!buffers.empty())
       addRemark(locals.entry, Twine(buffers.size()) + " buffers placed by " +
                                   layout.order + " in " + Twine(layout.size) +
-                                  " bytes; at least " +
+                                  " bytes" + where + "; at least " +
                                   Twine(layout.lowerBound) + " are needed");
   }
   locals.entry.setLocalBytesAttr(builder.getI64IntegerAttr(localBytes));

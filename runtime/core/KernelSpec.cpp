@@ -2,6 +2,7 @@
 #include "peft/KernelSpec.h"
 
 #include "../schema/CpuWorkspace.h"
+#include "../schema/CudaWorkspace.h"
 
 #include <unordered_map>
 
@@ -40,6 +41,8 @@ namespace peft {
   spec.cpuWorkspace = {                                                        \
       [](const LaunchShape &d) -> Saturating { return sharedBytes; },          \
       [](const LaunchShape &d) -> Saturating { return threadBytes; }};
+#define CUDA_WORKSPACE(bytes)                                                  \
+  spec.cudaWorkspace = [](const LaunchShape &d) -> Saturating { return bytes; };
 #define END_KERNEL(kernelName)                                                 \
   return spec;                                                                 \
   }                                                                            \
@@ -60,6 +63,7 @@ static std::vector<KernelSpec> describeAll() {
 #define FLOATS(name)
 #define REQUIRE(text, condition)
 #define WORKSPACE(shared, thread)
+#define CUDA_WORKSPACE(bytes)
 #define END_KERNEL(name)
 #include "../schema/kernels.def"
 #include "peft/EndKernels.inc"
@@ -97,14 +101,20 @@ const KernelSpec *findKernel(std::string_view name) {
 }
 
 WorkspaceNeed workspaceNeed(const KernelSpec &spec, const LaunchShape &shape,
-                            uint32_t maxThreads) {
-  WorkspaceNeed need;
+                            uint32_t maxThreads, DeviceKind kind) {
+  Saturating shared, threads;
   if (spec.cpuWorkspace.shared)
-    need.shared = spec.cpuWorkspace.shared(shape).value;
+    shared = spec.cpuWorkspace.shared(shape);
   if (spec.cpuWorkspace.thread)
-    need.thread =
-        (roundUp(spec.cpuWorkspace.thread(shape), bufferAlignment) * maxThreads)
-            .value;
+    threads =
+        roundUp(spec.cpuWorkspace.thread(shape), bufferAlignment) * maxThreads;
+  if (kind == DeviceKind::cpu)
+    return {shared.value, threads.value, 0};
+  WorkspaceNeed need;
+  if (spec.cudaWorkspace)
+    need.shared = spec.cudaWorkspace(shape).value;
+  need.thread = (threads + shared).value;
+  need.hostShared = shared.value;
   return need;
 }
 

@@ -46,6 +46,9 @@ describe(const Item &item) {
 
 MemoryPeak memoryPeak(const Plan &plan, uint32_t entry) {
   std::vector<LiveRange> ranges = liveRanges(plan, entry);
+  std::erase_if(ranges, [&](const LiveRange &range) {
+    return plan.buffers[range.buffer].arena != 0;
+  });
   const std::vector<Item> &items = plan.entries[entry].items;
   MemoryPeak peak;
   if (ranges.empty())
@@ -81,6 +84,8 @@ MemoryTotals memoryTotals(const Plan &plan) {
   MemoryTotals totals;
   for (const Arena &arena : plan.arenas) {
     totals.arenaBytes += arena.size;
+    if (arena.space != Space::device)
+      totals.hostBytes += arena.size;
     totals.persistentBytes += arena.persistentBytes;
   }
   for (const Buffer &buffer : plan.buffers)

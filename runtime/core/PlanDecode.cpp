@@ -241,6 +241,8 @@ Expected<Plan> Decoder::decode(const fb::Plan &source) {
   text(source.adapter_config(), plan.adapterConfig);
   plan.target.clear();
   text(source.target(), plan.target);
+  enumerator(source.device_kind(), fb::DeviceKind::cuda, "device kind",
+             plan.deviceKind);
   dtype(source.compute(), plan.compute);
   plan.batch = source.batch();
   plan.seq = source.seq();

@@ -184,7 +184,7 @@ std::string Encoder::encode(const Plan &plan) {
       target, as<fb::DType>(plan.compute), plan.batch, plan.seq, plan.vocab,
       plan.maxThreads, plan.shard, plan.tensorParallel, arenas, buffers,
       weights, initializers, groups, parameters, ports, streams, entries,
-      remarks);
+      remarks, as<fb::DeviceKind>(plan.deviceKind));
   fb::FinishPlanBuffer(builder, root);
   return std::string(reinterpret_cast<const char *>(builder.GetBufferPointer()),
                      builder.GetSize());

@@ -25,6 +25,7 @@ private:
   Status checkBuffer(uint32_t index, std::string_view role) const;
   Status checkWritable(uint32_t index, std::string_view role) const;
   Status checkWorkspace(uint32_t index, uint64_t need, const char *role) const;
+  Status checkReached(uint32_t index, std::string_view role) const;
   Status checkPredicate(const Predicate &predicate) const;
   Status checkOverlap(const Item &item);
 
@@ -89,6 +90,16 @@ Status ItemChecker::checkWorkspace(uint32_t index, uint64_t need,
   return {};
 }
 
+/// Kernels do not reach pageable memory.
+Status ItemChecker::checkReached(uint32_t index, std::string_view role) const {
+  const Buffer &buffer = plan.buffers[index];
+  if (buffer.arena != none &&
+      plan.arenas[buffer.arena].space == Space::pageable)
+    return badInput(quoted(role) + " is buffer " + quoted(buffer.name) +
+                    " in pageable memory, which kernels do not reach");
+  return {};
+}
+
 Status ItemChecker::checkPredicate(const Predicate &predicate) const {
   if (predicate.buffer == none)
     return {};
@@ -97,7 +108,7 @@ Status ItemChecker::checkPredicate(const Predicate &predicate) const {
   if (buffer.dtype != DType::i32 || buffer.arena == none)
     return badInput("the predicate " + quoted(buffer.name) +
                     " is not an i32 in an arena");
-  return {};
+  return checkReached(predicate.buffer, "predicate");
 }
 
 /// What one item writes, no other operand of it may touch.
@@ -135,19 +146,18 @@ Status ItemChecker::check(const Launch &launch) {
       continue;
     PEFT_TRY(operand.access == Access::in ? checkBuffer(index, operand.name)
                                           : checkWritable(index, operand.name));
+    PEFT_TRY(checkReached(index, operand.name));
     const Buffer &buffer = plan.buffers[index];
-    if (buffer.arena != none &&
-        plan.arenas[buffer.arena].space == Space::pageable)
-      return badInput(quoted(operand.name) + " is buffer " +
-                      quoted(buffer.name) +
-                      " in pageable memory, which kernels do not reach");
     shapes[i] = {true, buffer.dtype, buffer.shape};
   }
   PEFT_ASSIGN(std::vector<AttributeValue> attributes,
               bindAttributes(*spec, launch));
   PEFT_ASSIGN(LaunchShape shape, bindShapes(*spec, shapes, attributes, types));
-  WorkspaceNeed need = workspaceNeed(*spec, shape, plan.maxThreads);
+  WorkspaceNeed need =
+      workspaceNeed(*spec, shape, plan.maxThreads, plan.deviceKind);
   PEFT_TRY(checkWorkspace(launch.sharedWorkspace, need.shared, "shared"));
+  if (launch.sharedWorkspace != none)
+    PEFT_TRY(checkReached(launch.sharedWorkspace, "shared workspace"));
   PEFT_TRY(checkWorkspace(launch.threadWorkspace, need.thread, "thread"));
   return checkPredicate(launch.predicate);
 }

@@ -44,9 +44,43 @@ static Operand operandOf(const Addresses &addresses, uint32_t index) {
   return operand;
 }
 
+/// In a plan for a card all scratch of this device is one buffer: the threads'
+/// parts, then the shared one.
+static Status setWorkspaces(const Addresses &addresses, const Launch &launch,
+                            const KernelSpec &spec, Call &call) {
+  const Plan &plan = addresses.plan;
+  uint64_t hostShared = 0;
+  if (plan.deviceKind == DeviceKind::cpu) {
+    call.sharedWorkspace = addresses.of(launch.sharedWorkspace);
+  } else {
+    std::vector<OperandShape> shapes;
+    for (uint32_t index : launch.operands)
+      if (index == none)
+        shapes.emplace_back();
+      else
+        shapes.push_back(
+            {true, plan.buffers[index].dtype, plan.buffers[index].shape});
+    std::vector<DType> types;
+    PEFT_ASSIGN(LaunchShape shape,
+                bindShapes(spec, shapes, call.attributes, types));
+    hostShared =
+        workspaceNeed(spec, shape, plan.maxThreads, plan.deviceKind).hostShared;
+  }
+  if (launch.threadWorkspace == none)
+    return {};
+  std::byte *scratch = addresses.of(launch.threadWorkspace);
+  uint64_t threads = plan.buffers[launch.threadWorkspace].size - hostShared;
+  call.threadWorkspace = scratch;
+  call.threadWorkspaceBytes =
+      threads / plan.maxThreads / bufferAlignment * bufferAlignment;
+  if (hostShared)
+    call.sharedWorkspace =
+        scratch + call.threadWorkspaceBytes * plan.maxThreads;
+  return {};
+}
+
 Status CpuProgram::addLaunch(const Addresses &addresses, const Launch &launch,
                              Path path, Step &step) {
-  const Plan &plan = addresses.plan;
   const KernelSpec *spec = findKernel(launch.kernel);
   if (!spec)
     return badInput("there is no such kernel");
@@ -63,12 +97,7 @@ Status CpuProgram::addLaunch(const Addresses &addresses, const Launch &launch,
   attributes.push_back(std::move(values));
   step.call.operands = operands.back();
   step.call.attributes = attributes.back();
-  step.call.sharedWorkspace = addresses.of(launch.sharedWorkspace);
-  if (launch.threadWorkspace != none) {
-    step.call.threadWorkspace = addresses.of(launch.threadWorkspace);
-    uint64_t part = plan.buffers[launch.threadWorkspace].size / plan.maxThreads;
-    step.call.threadWorkspaceBytes = part / bufferAlignment * bufferAlignment;
-  }
+  PEFT_TRY(setWorkspaces(addresses, launch, *spec, step.call));
   step.predicate = addresses.of(launch.predicate.buffer);
   step.above = launch.predicate.above;
   return {};

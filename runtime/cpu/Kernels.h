@@ -20,6 +20,7 @@
 #define FLOATS(name)
 #define REQUIRE(text, condition)
 #define WORKSPACE(shared, thread)
+#define CUDA_WORKSPACE(bytes)
 #define END_KERNEL(name)
 #define KERNEL(name, summary)                                                  \
   namespace plain {                                                            \

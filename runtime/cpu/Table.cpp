@@ -20,6 +20,7 @@ namespace {
 #define FLOATS(name)
 #define REQUIRE(text, condition)
 #define WORKSPACE(shared, thread)
+#define CUDA_WORKSPACE(bytes)
 #define END_KERNEL(name)
 /// The functions of one kernel, by path.
 #define KERNEL(name, summary)                                                  \

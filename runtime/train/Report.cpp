@@ -50,8 +50,11 @@ static void printMemory(Console &console, const Plan &plan) {
   for (const EntryMemory &entry : totals.entries)
     if (entry.localBytes >= largest.localBytes)
       largest = entry;
-  console.print("memory", formatBytes(totals.arenaBytes) + " arena, " +
-                              formatBytes(totals.mappedBytes) +
+  std::string scratch;
+  if (totals.hostBytes)
+    scratch = formatBytes(totals.hostBytes) + " scratch of the CPU device, ";
+  console.print("memory", formatBytes(totals.deviceBytes()) + " arena, " +
+                              scratch + formatBytes(totals.mappedBytes) +
                               " weights mapped from their files");
   for (size_t i = 0; i < bufferClassCount; ++i) {
     uint64_t bytes = totals.persistent[i] + largest.atPeak[i];

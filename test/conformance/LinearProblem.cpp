@@ -122,7 +122,7 @@ Fault LinearProblem::launch(Path path, unsigned threads,
     ADD_FAILURE() << spec->name << ": " << shape.status().message();
     return {"the case is wrong"};
   }
-  WorkspaceNeed need = workspaceNeed(*spec, *shape, threads);
+  WorkspaceNeed need = workspaceNeed(*spec, *shape, threads, DeviceKind::cpu);
   std::vector<std::byte> workspace(need.shared + need.thread + 64);
   ThreadPool pool(threads);
   Call call;

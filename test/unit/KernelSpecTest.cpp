@@ -158,8 +158,8 @@ TEST(KernelSpec, WorkspaceGrowsWithThreadsAndNeverOverflows) {
                            {f32, {0x7fffffff, 0x7fffffff}}});
   ASSERT_TRUE(b.status.ok()) << b.status.message();
   const KernelSpec &spec = *findKernel("linear_fwd");
-  WorkspaceNeed one = workspaceNeed(spec, b.shape, 1);
-  WorkspaceNeed many = workspaceNeed(spec, b.shape, 1024);
+  WorkspaceNeed one = workspaceNeed(spec, b.shape, 1, DeviceKind::cpu);
+  WorkspaceNeed many = workspaceNeed(spec, b.shape, 1024, DeviceKind::cpu);
   EXPECT_EQ(one.shared, many.shared);
   EXPECT_GE(many.thread, one.thread);
   EXPECT_EQ(one.thread % bufferAlignment, one.thread == UINT64_MAX ? 63 : 0);

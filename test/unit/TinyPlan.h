@@ -146,7 +146,8 @@ private:
     std::vector<DType> types;
     auto attributes = bindAttributes(spec, launch);
     auto shape = bindShapes(spec, shapes, *attributes, types);
-    WorkspaceNeed need = workspaceNeed(spec, *shape, plan.maxThreads);
+    WorkspaceNeed need =
+        workspaceNeed(spec, *shape, plan.maxThreads, plan.deviceKind);
     std::string name = "ws" + std::to_string(plan.buffers.size());
     if (need.shared)
       launch.sharedWorkspace =

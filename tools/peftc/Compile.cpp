@@ -2,6 +2,7 @@
 #include "Commands.h"
 #include "ModelInput.h"
 #include "Summary.h"
+#include "TargetFit.h"
 #include "Units.h"
 
 #include "peftc/Analysis/AdapterReport.h"
@@ -51,15 +52,17 @@ static std::string defaultOutput(const std::string &model) {
 }
 
 static Expected<peftc::CompileOptions>
-pipelineOptions(const CompileOptions &options) {
+pipelineOptions(const CompileOptions &options,
+                const peftc::TargetDescription &target) {
   peftc::CompileOptions pipeline;
+  pipeline.target = target.name;
+  pipeline.device = target.kind == DeviceKind::cuda ? "cuda" : "cpu";
   pipeline.batch = options.batch;
   pipeline.seq = options.seq;
-  pipeline.compute = options.compute;
+  PEFT_ASSIGN(pipeline.compute, chooseCompute(options.compute, target));
   pipeline.trainAll = options.trainAll;
   pipeline.maxThreads = options.maxThreads;
-  if (options.base != "stored")
-    pipeline.base = options.base;
+  pipeline.base = options.base;
   if (options.trainAll)
     return pipeline;
   if (options.adapterFile.empty()) {
@@ -87,7 +90,10 @@ static Status checkArenas(ModuleOp module) {
 }
 
 Status run(const CompileOptions &options) {
-  PEFT_ASSIGN(peftc::CompileOptions pipeline, pipelineOptions(options));
+  PEFT_ASSIGN(peftc::TargetDescription target,
+              peftc::loadTarget(options.target.empty() ? "cpu" : options.target));
+  PEFT_ASSIGN(peftc::CompileOptions pipeline,
+              pipelineOptions(options, target));
   Stopwatch watch(options.timing);
   auto context = createContext();
   PEFT_ASSIGN(auto module, readModel(*context, options.model));
@@ -95,6 +101,8 @@ Status run(const CompileOptions &options) {
   CompileSummary summary;
   summary.batch = options.batch;
   summary.seq = options.seq;
+  if (!options.target.empty())
+    summary.target = target;
   pipeline.afterStage = [&](StringRef stage, ModuleOp stageModule) {
     watch.lap(stage);
     if (stage == "adapted")
@@ -106,7 +114,9 @@ Status run(const CompileOptions &options) {
   PEFT_TRY(peftc::compileModel(*module, pipeline));
   PEFT_TRY(checkArenas(*module));
   PEFT_ASSIGN(Plan plan, peftc::exportPlan(*module));
+  Status fit = checkFit(plan, target);
   if (!options.estimateOnly) {
+    PEFT_TRY(fit);
     summary.output =
         options.output.empty() ? defaultOutput(options.model) : options.output;
     PEFT_TRY(writeFileAtomically(summary.output, serializePlan(plan)));
@@ -114,5 +124,5 @@ Status run(const CompileOptions &options) {
   watch.lap("written");
   if (!options.quiet)
     llvm::outs() << (options.json ? summary.json(plan) : summary.text(plan));
-  return {};
+  return fit;
 }

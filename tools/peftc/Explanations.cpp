@@ -34,7 +34,8 @@ Explanation explainTotals(const Plan &plan) {
   llvm::raw_string_ostream out(result.text);
   out << plan.modelName << ": batch " << plan.batch << ", seq " << plan.seq
       << ", " << name(plan.compute) << ", up to " << plan.maxThreads
-      << " threads\n";
+      << " threads, for target " << plan.target
+      << (plan.deviceKind == DeviceKind::cuda ? " (cuda)" : "") << "\n";
   out << column("class", 12) << rightColumn("persistent", 13);
   for (const EntryMemory &entry : totals.entries)
     out << rightColumn(entry.entry, 13);
@@ -50,7 +51,7 @@ Explanation explainTotals(const Plan &plan) {
         << rightColumn(formatBytes(totals.persistent[kind]), 13);
     for (const EntryMemory &entry : totals.entries)
       out << rightColumn(formatBytes(entry.atPeak[kind]), 13);
-    if (base)
+    if (base && totals.mappedBytes)
       out << "  + " << formatBytes(totals.mappedBytes)
           << " mapped from the model's files";
     out << "\n";
@@ -59,8 +60,11 @@ Explanation explainTotals(const Plan &plan) {
       << rightColumn(formatBytes(totals.persistentBytes), 13);
   for (const EntryMemory &entry : totals.entries)
     out << rightColumn(formatBytes(entry.localBytes), 13);
-  out << "\narena: " << formatBytes(totals.arenaBytes)
+  out << "\narena: " << formatBytes(totals.deviceBytes())
       << " = persistent + the largest entry\n";
+  if (totals.hostBytes)
+    out << "host scratch: " << formatBytes(totals.hostBytes)
+        << ", used only when the plan runs on the CPU device\n";
   for (const Remark &remark : plan.remarks)
     out << remark.module << ": " << remark.message << "\n";
 
@@ -72,7 +76,9 @@ Explanation explainTotals(const Plan &plan) {
                            {"lower_bound", entry.lowerBound},
                            {"at_peak", classObject(entry.atPeak)}});
   result.json =
-      llvm::json::Object{{"arena_bytes", totals.arenaBytes},
+      llvm::json::Object{{"target", plan.target},
+                         {"arena_bytes", totals.deviceBytes()},
+                         {"host_scratch_bytes", totals.hostBytes},
                          {"persistent_bytes", totals.persistentBytes},
                          {"mapped_bytes", totals.mappedBytes},
                          {"persistent", classObject(totals.persistent)},

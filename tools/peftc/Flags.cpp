@@ -1,6 +1,7 @@
 //===- Flags.cpp - peftc's command line -----------------------------------===//
 #include "Flags.h"
 
+#include "peftc/Target.h"
 #include "peftc/Version.h"
 
 #include <CLI/CLI.hpp>
@@ -30,10 +31,12 @@ constexpr const char *compileExamples = R"(Examples:
   peftc compile DIR --lora-targets 're:.*\.mlp\..*' --rslora
   peftc compile DIR --lora-targets '*.layers.0.*_proj'
   peftc compile DIR --adapter adapter_config.json --compute f32
+  peftc compile DIR --target h200 --batch 2 --seq 2048
   peftc compile DIR --train all)";
 
 constexpr const char *estimateExamples = R"(Examples:
   peftc estimate config.json --lora-rank 16 --seq 4096
+  peftc estimate config.json --target rtx4090 --batch 2   # does it fit?
   peftc estimate DIR --train all --json)";
 
 constexpr const char *explainExamples = R"(Examples:
@@ -79,6 +82,14 @@ void addAdapterFlags(CLI::App &app, CompileOptions &options) {
       ->capture_default_str();
 }
 
+/// "a100, cpu, ..."
+std::string targetList() {
+  std::string list;
+  for (const std::string &name : peftc::targetNames())
+    list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
 void addCompileFlags(CLI::App &app, CompileOptions &options) {
   app.add_option("MODEL", options.model,
                  "model directory, config.json, model.mlir, or org/name in "
@@ -95,13 +106,17 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
          },
          "lora: adapters; all: every parameter (lora)")
       ->check(CLI::IsMember({"lora", "all"}));
+  app.add_option("--target", options.target,
+                 "the machine that the plan is for: " + targetList() +
+                     ", or a description FILE.json (cpu)")
+      ->type_name("NAME|FILE");
   app.add_option("--base", options.base,
-                 "storage of frozen weights: stored, f32, bf16, f16")
-      ->check(CLI::IsMember({"stored", "f32", "bf16", "f16"}))
-      ->capture_default_str();
-  app.add_option("--compute", options.compute, "compute type: bf16, f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
+                 "storage of frozen weights: stored, f32, bf16, f16 (stored; "
+                 "on a card the compute type for those in matrix products)")
+      ->check(CLI::IsMember({"stored", "f32", "bf16", "f16"}));
+  app.add_option("--compute", options.compute,
+                 "compute type: bf16, f32 (bf16; f16 on a target without it)")
+      ->check(CLI::IsMember({"bf16", "f32"}));
   app.add_option("--batch", options.batch, "rows of one micro-batch")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 20))
       ->capture_default_str();

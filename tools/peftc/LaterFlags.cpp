@@ -18,7 +18,6 @@ struct Later {
 constexpr Later later[] = {
     {"--memory", "", "the plan takes the memory it needs and prints it"},
     {"--host-memory", "", "nothing is offloaded"},
-    {"--target", "", "plans are for the CPU"},
     {"--shard", "", "there is one rank"},
     {"--tensor-parallel", "", "there is one rank"},
     {"--recompute", "layers", "every activation is kept"},

@@ -23,8 +23,9 @@ struct CompileOptions {
   std::string adapterFile;
   AdapterFlags adapter;
   bool trainAll = false;
-  std::string base = "stored";
-  std::string compute = "bf16";
+  std::string base;    ///< empty: the target's default
+  std::string compute; ///< empty: the target's default
+  std::string target;  ///< name or file; empty: cpu
   int64_t batch = 1;
   int64_t seq = 2048;
   int64_t maxThreads = 8;

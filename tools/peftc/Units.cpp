@@ -30,6 +30,14 @@ std::string formatCount(double count) {
   return format("%.3g %s", count, prefixes[prefix]);
 }
 
+std::string formatSeconds(double seconds) {
+  const char *units[] = {"s", "ms", "us"};
+  size_t unit = 0;
+  for (; seconds < 1 && unit + 1 < std::size(units); ++unit)
+    seconds *= 1000;
+  return format("%.3g %s", seconds, units[unit]);
+}
+
 std::string formatRatio(double ratio) { return format("%.3f%s", ratio, ""); }
 
 std::string column(std::string_view text, size_t width) {

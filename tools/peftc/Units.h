@@ -10,6 +10,8 @@
 std::string formatBytes(uint64_t bytes);
 /// Powers of ten with a unit's prefix: "12.3 G", "840 ".
 std::string formatCount(double count);
+/// "1.23 s", "4.56 ms", "7.89 us".
+std::string formatSeconds(double seconds);
 /// Three decimals.
 std::string formatRatio(double ratio);
 /// Padded on the right, or on the left, to `width`.

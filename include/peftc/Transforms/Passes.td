@@ -112,12 +112,17 @@ def ConvertToPlan : Pass<"peft-convert-to-plan", "::mlir::ModuleOp"> {
     Before: the step. After: one `plan.program`: every tensor value is a
     `plan.buffer`, every op one or more `plan.launch`es in an order that frees
     memory early, gradient sums and the optimizer on a second stream. Which
-    kernel runs is decided here; where bytes lie is not. The one pass that knows
-    both sides.
+    kernel runs is decided here; where bytes lie is not. For a CUDA `device` the
+    frozen weights are buffers of arena 0 that start from their files, and the
+    scratch that only the CPU device uses is in arena 1, pageable. The one pass
+    that knows both sides.
     (* example filepath=test/Conversion/convert-to-plan.mlir *)
   }];
   let options = [
-    Option<"maxThreads", "max-threads", "int64_t", "8", "threads that per-thread workspaces are made for">
+    Option<"maxThreads", "max-threads", "int64_t", "8", "threads that per-thread workspaces are made for">,
+    Option<"target", "target", "std::string", "\"cpu\"", "name of the target">,
+    Option<"device", "device", "std::string", "\"cpu\"", "kind of the target: cpu or cuda">,
+    Option<"convertWeights", "convert-weights", "bool", "false", "on a card, keep the frozen weights that matrix products read in the compute type">
   ];
   let statistics = [Statistic<"launches", "launches", "Number of launches">];
   let dependentDialects = ["::peftc::plan::PlanDialect"];

@@ -104,6 +104,8 @@ struct KernelSpec {
   std::vector<AttributeSpec> attributes;
   std::vector<Requirement> requirements;
   Workspace cpuWorkspace; ///< null functions: no workspace
+  /// Bytes of one launch on a card; null: none.
+  Saturating (*cudaWorkspace)(const LaunchShape &d) = nullptr;
 
   int findOperand(std::string_view operand) const;     ///< -1: no such operand
   int findAttribute(std::string_view attribute) const; ///< -1: no such one
@@ -135,12 +137,18 @@ Expected<LaunchShape> bindShapes(const KernelSpec &spec,
 
 /// Bytes of the workspace buffers of a launch; 0: none needed.
 struct WorkspaceNeed {
-  uint64_t shared = 0;
-  uint64_t thread = 0; ///< of the whole buffer: maxThreads equal parts
+  uint64_t shared = 0; ///< of the device that the plan is for
+  /// Of the whole buffer: maxThreads equal parts, each a multiple of
+  /// bufferAlignment, and behind them `hostShared`.
+  uint64_t thread = 0;
+  /// In a plan for a card, the shared scratch of the CPU device. 0 in a plan
+  /// for the CPU, where it is `shared`.
+  uint64_t hostShared = 0;
 };
-/// The part of one thread is rounded up to bufferAlignment.
+/// `kind` is the plan's: every plan runs on the CPU device too, so a plan for a
+/// card needs the scratch of both.
 WorkspaceNeed workspaceNeed(const KernelSpec &spec, const LaunchShape &shape,
-                            uint32_t maxThreads);
+                            uint32_t maxThreads, DeviceKind kind);
 
 namespace kernels {
 #define KERNEL(name, summary)                                                  \
@@ -160,6 +168,7 @@ namespace kernels {
 #define FLOATS(name) name,
 #define REQUIRE(text, condition)
 #define WORKSPACE(shared, thread)
+#define CUDA_WORKSPACE(bytes)
 #define END_KERNEL(name)                                                       \
   attributeCount                                                               \
   }                                                                            \

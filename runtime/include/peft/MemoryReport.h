@@ -25,17 +25,20 @@ using ClassBytes = std::array<uint64_t, bufferClassCount>;
 
 struct EntryMemory {
   std::string_view entry;
-  uint64_t localBytes = 0; ///< what the entry's buffers take of the arena
-  uint64_t lowerBound = 0; ///< live bytes at the worst moment
+  uint64_t localBytes = 0; ///< what the entry's buffers take of arena 0
+  uint64_t lowerBound = 0; ///< of these, live at the worst moment
   ClassBytes atPeak{};     ///< the live bytes at that moment, by class
 };
 
 struct MemoryTotals {
   uint64_t arenaBytes = 0; ///< all arenas
+  uint64_t hostBytes = 0;  ///< of them in host memory: pinned or pageable
   uint64_t persistentBytes = 0;
   uint64_t mappedBytes = 0; ///< weights read in place from their files
   ClassBytes persistent{};  ///< in arenas, by class
   std::vector<EntryMemory> entries;
+
+  uint64_t deviceBytes() const { return arenaBytes - hostBytes; }
 };
 MemoryTotals memoryTotals(const Plan &plan);
 
@@ -52,9 +55,9 @@ struct LiveBuffer {
   uint32_t buffer = none;
   std::string_view kernel, module; ///< of the launch that first writes it
 };
-/// The moment of an entry with the most live local bytes.
+/// The moment of an entry with the most live local bytes of arena 0.
 struct MemoryPeak {
-  uint32_t item = none; ///< none: the entry has no local buffers
+  uint32_t item = none; ///< none: the entry has no local buffers there
   uint64_t bytes = 0;
   std::vector<LiveBuffer> live; ///< the largest first
 };

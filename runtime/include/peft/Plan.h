@@ -27,6 +27,8 @@ constexpr uint64_t bufferAlignment = 64;
 
 enum class Space : uint8_t { device = 0, pinned, pageable, mapping };
 enum class Engine : uint8_t { compute = 0, copyIn, copyOut, collective };
+/// What a plan was made for; the CPU device runs plans of every kind.
+enum class DeviceKind : uint8_t { cpu = 0, cuda };
 /// What a buffer is for; `peftc explain` totals by it.
 enum class BufferClass : uint8_t {
   base = 0,   ///< frozen weights
@@ -133,8 +135,10 @@ struct Launch {
   std::string kernel;
   std::vector<uint32_t> operands; ///< in the order of kernels.def; none: absent
   std::vector<Attribute> attributes; ///< those that differ from the default
-  uint32_t sharedWorkspace = none;  ///< u8 buffers
-  uint32_t threadWorkspace = none;  ///< size = maxThreads x bytes of one thread
+  uint32_t sharedWorkspace = none;  ///< u8 buffers; of the plan's device kind
+  /// maxThreads equal parts; in a plan for a card all scratch of the CPU device,
+  /// its shared part last
+  uint32_t threadWorkspace = none;
   Predicate predicate;
   std::string module; ///< location: the Hugging Face name
 };
@@ -164,8 +168,8 @@ struct Item {
 struct Entry {
   std::string name; ///< micro_step, update, eval, logits
   std::vector<Item> items;
-  uint64_t localBytes = 0;
-  uint64_t lowerBound = 0; ///< bytes live at the worst moment
+  uint64_t localBytes = 0; ///< of arena 0
+  uint64_t lowerBound = 0; ///< of these, live at the worst moment
 };
 
 struct Remark { std::string pass, module, message; };
@@ -176,7 +180,8 @@ struct Plan {
   std::string headerHash; ///< of the weights' headers; empty: bare config.json
   std::string modelConfig;   ///< the source's config.json, verbatim
   std::string adapterConfig; ///< adapter_config.json to write; empty: train all
-  std::string target = "cpu";
+  std::string target = "cpu"; ///< name of the target's description
+  DeviceKind deviceKind = DeviceKind::cpu;
   DType compute = DType::bf16;
   uint32_t batch = 1;
   uint64_t seq = 0;

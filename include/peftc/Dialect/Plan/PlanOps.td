@@ -29,8 +29,9 @@ def Plan_ProgramOp : Plan_Op<"program", [NoRegionArguments, NoTerminator, Single
   let summary = "a whole plan";
   let description = [{
     The scalars of table Plan are attributes (`producer`, `model_name`,
-    `header_hash`, `model_config`, `adapter_config`, `target`, `compute`,
-    `batch`, `seq`, `vocab`, `max_threads`, `shard`, `tensor_parallel`).
+    `header_hash`, `model_config`, `adapter_config`, `target`, `device_kind`,
+    `compute`, `batch`, `seq`, `vocab`, `max_threads`, `shard`,
+    `tensor_parallel`). `device_kind` is cpu (when absent) or cuda.
   }];
   let arguments = (ins DictionaryAttr:$info);
   let regions = (region SizedRegion<1>:$body);
@@ -111,7 +112,7 @@ def Plan_StreamOp : Plan_Op<"stream"> {
 
 def Plan_EntryOp : Plan_Op<"entry", [NoRegionArguments, NoTerminator, SingleBlock]> {
   let summary = "an entry point: its local buffers and its items";
-  let description = "File order is a valid serial order. `local_bytes` and `lower_bound` are set by `peft-plan-memory`.";
+  let description = "File order is a valid serial order. `local_bytes` and `lower_bound`, both of arena 0, are set by `peft-plan-memory`.";
   let arguments = (ins StrAttr:$name, DefaultValuedAttr<I64Attr, "0">:$localBytes,
                        DefaultValuedAttr<I64Attr, "0">:$lowerBound);
   let regions = (region SizedRegion<1>:$body);

@@ -1,0 +1,75 @@
+//===- CudaWorkspace.h - scratch the CUDA kernels ask for -------*- C++ -*-===//
+//
+// The formulas that kernels.def names in CUDA_WORKSPACE: bytes as functions of
+// the launch's sizes. The compiler reserves them in the plan, the verifier
+// checks them, the kernels cut their areas from them in the order of the terms.
+// Every term is a multiple of 256 bytes, so each area is aligned as the
+// libraries like it. Arithmetic saturates, so a wild size never looks small.
+//
+//===----------------------------------------------------------------------===//
+#ifndef PEFT_SCHEMA_CUDAWORKSPACE_H
+#define PEFT_SCHEMA_CUDAWORKSPACE_H
+
+#include "CpuWorkspace.h"
+#include "peft/KernelSpec.h"
+
+namespace peft {
+
+constexpr uint64_t cudaAlignment = 256;
+
+/// What a matrix product of the library may use beside our own areas: NVIDIA
+/// recommends 32 MiB for Hopper, 4 MiB before it.
+constexpr uint64_t cudaLibraryBytes = 32 << 20;
+
+constexpr Saturating cudaArea(Saturating bytes) {
+  return roundUp(bytes, cudaAlignment);
+}
+
+/// A copy of `operand` in the type of the operand `like`; nothing when it has
+/// that type already or is absent.
+inline Saturating cudaAs(const LaunchShape &d, int operand, int like,
+                         Saturating elements) {
+  if (!d.has(operand) || d.types[operand] == d.types[like])
+    return 0;
+  return cudaArea(elements * d.bytes(like));
+}
+
+/// An f32 matrix to start the products from: needed when there is a start that
+/// the output, of a narrower type, cannot hold.
+inline Saturating cudaStart(const LaunchShape &d, int init, int out,
+                            Saturating elements) {
+  if (!d.has(init) || d.types[out] == DType::f32)
+    return 0;
+  return cudaArea(elements * 4);
+}
+
+/// The same for a product that is masked before the rest is added: it is formed
+/// in f32 unless the output can hold it.
+inline Saturating cudaProduct(const LaunchShape &d, bool masked, int out,
+                              int init, Saturating elements) {
+  if (masked && (d.has(init) || d.types[out] != DType::f32))
+    return cudaArea(elements * 4);
+  return cudaStart(d, init, out, elements);
+}
+
+/// A copy of `operand` whose rows past the count are zero: sums over rows must
+/// not see them.
+inline Saturating cudaCounted(const LaunchShape &d, int count, int operand,
+                              Saturating elements) {
+  return d.has(count) ? cudaArea(elements * d.bytes(operand)) : 0;
+}
+
+/// A copy of `operand` with a dropout mask applied.
+inline Saturating cudaMasked(const LaunchShape &d, bool masked, int operand,
+                             Saturating elements) {
+  return masked ? cudaArea(elements * d.bytes(operand)) : 0;
+}
+
+/// One f32 per query and head: the sum of dO x O.
+constexpr Saturating cudaAttentionDelta(Saturating rows, Saturating heads) {
+  return cudaArea(rows * heads * 4);
+}
+
+} // namespace peft
+
+#endif // PEFT_SCHEMA_CUDAWORKSPACE_H
