@@ -41,8 +41,8 @@ Expected<ChosenDevice> peft::chooseDevice(const DeviceMakers &makers,
   if (wanted.kind == DeviceName::Kind::cpu)
     return takeCpu(makers, options, "");
   bool automatic = wanted.kind == DeviceName::Kind::automatic;
-  if (automatic && plan.target == "cpu")
-    return takeCpu(makers, options, "no CUDA: the plan was compiled for cpu");
+  if (automatic && plan.deviceKind == DeviceKind::cpu)
+    return takeCpu(makers, options, "no CUDA: the plan was compiled for " + plan.target);
   auto card = makers.cuda(wanted.index, options);
   if (card.ok())
     return ChosenDevice{std::move(*card), ""};
