@@ -102,15 +102,74 @@ template <typename T, unsigned count> struct alignas(sizeof(T) * count) Pack {
   T value[count];
 };
 
-/// How many elements of T are 16 bytes.
-template <typename T>
-constexpr unsigned perPack = static_cast<unsigned>(16 / sizeof(T));
+/// How many elements a thread takes at once where addresses allow it.
+constexpr unsigned packSize = 8;
 
-/// Whether rows of `columns` elements of T can be read 16 bytes at a time
-/// (operands start at multiples of 64 bytes).
-template <typename T> inline bool rowsAreAligned(uint64_t columns) {
-  return columns * sizeof(T) % 16 == 0;
-}
+/// Floats in memory, of a type that is the same for all threads of a launch, so
+/// that one kernel serves all types: the branch costs less than the memory.
+/// Elements are counted from `data`; n of them are read or written at once,
+/// where n is 1 or the index is a multiple of n (operands start at multiples of
+/// 64 bytes).
+struct FloatsIn {
+  const std::byte *data = nullptr;
+  DType type = DType::f32;
+
+  FloatsIn() = default;
+  explicit FloatsIn(const Operand &operand)
+      : data(operand.data), type(operand.type) {}
+
+  template <typename T, unsigned n>
+  __device__ void loadAs(uint64_t index, float (&to)[n]) const {
+    const Pack<T, n> pack = *reinterpret_cast<const Pack<T, n> *>(
+        reinterpret_cast<const T *>(data) + index);
+    for (unsigned i = 0; i < n; ++i)
+      to[i] = toFloat(pack.value[i]);
+  }
+  template <unsigned n>
+  __device__ void load(uint64_t index, float (&to)[n]) const {
+    if (type == DType::f32)
+      loadAs<float>(index, to);
+    else if (type == DType::bf16)
+      loadAs<BF16>(index, to);
+    else
+      loadAs<F16>(index, to);
+  }
+  __device__ float operator[](uint64_t index) const {
+    float value[1];
+    load(index, value);
+    return value[0];
+  }
+};
+
+struct FloatsOut {
+  std::byte *data = nullptr;
+  DType type = DType::f32;
+
+  FloatsOut() = default;
+  explicit FloatsOut(const Operand &operand)
+      : data(operand.data), type(operand.type) {}
+
+  template <typename T, unsigned n>
+  __device__ void storeAs(uint64_t index, const float (&from)[n]) const {
+    Pack<T, n> pack;
+    for (unsigned i = 0; i < n; ++i)
+      pack.value[i] = fromFloat<T>(from[i]);
+    *reinterpret_cast<Pack<T, n> *>(reinterpret_cast<T *>(data) + index) = pack;
+  }
+  template <unsigned n>
+  __device__ void store(uint64_t index, const float (&from)[n]) const {
+    if (type == DType::f32)
+      storeAs<float>(index, from);
+    else if (type == DType::bf16)
+      storeAs<BF16>(index, from);
+    else
+      storeAs<F16>(index, from);
+  }
+  __device__ void set(uint64_t index, float to) const {
+    const float value[1] = {to};
+    store(index, value);
+  }
+};
 
 /// body(T()) with the element type that stands for `type`, one of the three
 /// floats; returns what it returns.

@@ -125,6 +125,7 @@ inline int __all_sync(unsigned mask, int predicate, PEFT_PLACE) {
 #undef PEFT_PLACE
 
 template <typename T> T __ldg(const T *from) { return *from; }
+inline int __ffs(int x) { return x ? std::countr_zero(unsigned(x)) + 1 : 0; }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline int __popc(unsigned x) { return std::popcount(x); }
