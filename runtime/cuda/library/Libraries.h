@@ -5,22 +5,10 @@
 #include "CublasLt.h"
 #include "Linear.h"
 
-#include <compare>
 #include <map>
 #include <memory>
 
 namespace peft::cuda {
-
-/// All that decides which algorithm a product gets.
-struct ProductShape {
-  uint64_t rows = 0, columns = 0, depth = 0;
-  DType in = DType::f32, out = DType::f32;
-  bool leftTransposed = false, rightTransposed = false;
-  bool addend = false, bias = false;
-  uint64_t workspaceBytes = 0;
-  auto operator<=>(const ProductShape &) const = default;
-};
-ProductShape shapeOf(const Product &product, uint64_t workspaceBytes);
 
 /// How a product is computed: the first candidate of the library's heuristic
 /// that fits the workspace and adds up in a fixed order. A pure function of

@@ -236,6 +236,21 @@ Expected<LinearWork> describeLinear(size_t kernel, const Call &call) {
   return member->describe(call);
 }
 
+ProductShape shapeOf(const Product &product, uint64_t workspaceBytes) {
+  ProductShape shape;
+  shape.rows = product.rows();
+  shape.columns = product.columns();
+  shape.depth = product.depth();
+  shape.in = product.left.type;
+  shape.out = product.out.type;
+  shape.leftTransposed = product.leftTransposed;
+  shape.rightTransposed = product.rightTransposed;
+  shape.addend = static_cast<bool>(product.addend);
+  shape.bias = static_cast<bool>(product.bias);
+  shape.workspaceBytes = workspaceBytes;
+  return shape;
+}
+
 Expected<LibraryArea> libraryArea(const Call &call, const LinearWork &work) {
   if (work.areaBytes > call.workspaceBytes)
     return internalError("the launch has a workspace of " +

@@ -12,6 +12,7 @@
 
 #include "cuda/Call.h"
 
+#include <compare>
 #include <vector>
 
 namespace peft::cuda {
@@ -29,6 +30,17 @@ struct Product {
   uint64_t columns() const { return out.columns; }
   uint64_t depth() const { return leftTransposed ? left.rows : left.columns; }
 };
+
+/// All that decides which algorithm a product gets.
+struct ProductShape {
+  uint64_t rows = 0, columns = 0, depth = 0;
+  DType in = DType::f32, out = DType::f32;
+  bool leftTransposed = false, rightTransposed = false;
+  bool addend = false, bias = false;
+  uint64_t workspaceBytes = 0;
+  auto operator<=>(const ProductShape &) const = default;
+};
+ProductShape shapeOf(const Product &product, uint64_t workspaceBytes);
 
 /// One step; the operands that a kind does not name are absent.
 struct LinearStep {

@@ -160,21 +160,6 @@ Expected<ProductChoice> choose(const Libraries &libraries,
 
 } // namespace
 
-ProductShape shapeOf(const Product &product, uint64_t workspaceBytes) {
-  ProductShape shape;
-  shape.rows = product.rows();
-  shape.columns = product.columns();
-  shape.depth = product.depth();
-  shape.in = product.left.type;
-  shape.out = product.out.type;
-  shape.leftTransposed = product.leftTransposed;
-  shape.rightTransposed = product.rightTransposed;
-  shape.addend = static_cast<bool>(product.addend);
-  shape.bias = static_cast<bool>(product.bias);
-  shape.workspaceBytes = workspaceBytes;
-  return shape;
-}
-
 Libraries::~Libraries() {
   if (handle && !abandoned)
     lt->cublasLtDestroy(handle);
