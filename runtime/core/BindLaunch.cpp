@@ -1,4 +1,5 @@
 //===- BindLaunch.cpp - a launch against its entry in kernels.def ---------===//
+#include "peft/FloatTypes.h"
 #include "peft/KernelSpec.h"
 
 #include <cmath>
@@ -108,13 +109,12 @@ static bool typeFits(std::string_view alternatives, DType type,
     std::string_view one = nextPart(alternatives, '|');
     if (one == "C")
       mayCompute = true;
-    else if (one == "W" &&
-             (type == DType::f32 || type == DType::bf16 || type == DType::f16))
+    else if (one == "W" && isFloat(type))
       return true;
     else if (one == name(type))
       return true;
   }
-  if (!mayCompute || (type != DType::f32 && type != DType::bf16))
+  if (!mayCompute || !isFloat(type))
     return false;
   if (compute.known && compute.type != type)
     return false;

@@ -1,9 +1,9 @@
 //===- InitialValues.cpp - what persistent buffers start with -------------===//
 #include "InitialValues.h"
 
+#include "peft/FloatTypes.h"
 #include "peft/Philox.h"
 
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numbers>
@@ -49,50 +49,13 @@ void drawGaussian(uint64_t seed, uint64_t stream, double standardDeviation,
             });
 }
 
-static float fromHalf(uint16_t bits) {
-  uint32_t sign = uint32_t(bits & 0x8000u) << 16;
-  uint32_t exponent = bits >> 10 & 31, fraction = bits & 0x3ffu;
-  if (exponent == 0) {
-    float value = std::ldexp(static_cast<float>(fraction), -24);
-    return sign ? -value : value;
-  }
-  exponent = exponent == 31 ? 255 : exponent + 112;
-  return std::bit_cast<float>(sign | exponent << 23 | fraction << 13);
-}
-
 void widen(DType type, const std::byte *source, std::span<float> values) {
   if (type == DType::f32) {
     std::memcpy(values.data(), source, values.size_bytes());
     return;
   }
-  for (size_t i = 0; i < values.size(); ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, source + 2 * i, sizeof bits);
-    values[i] = type == DType::f16 ? fromHalf(bits)
-                                   : std::bit_cast<float>(uint32_t(bits) << 16);
-  }
-}
-
-static uint16_t toBrain(float value) {
-  uint32_t bits = std::bit_cast<uint32_t>(value);
-  if (std::isnan(value))
-    return static_cast<uint16_t>(bits >> 16 | 0x40); // quiet
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-static uint16_t toHalf(float value) {
-  uint32_t bits = std::bit_cast<uint32_t>(value);
-  uint16_t sign = bits >> 16 & 0x8000;
-  bits &= 0x7fffffff;
-  if (bits > 0x7f800000)
-    return sign | 0x7e00; // a quiet NaN
-  if (bits >= 0x477ff000) // 65520 is nearer to 65536 than to 65504
-    return sign | 0x7c00;
-  if (bits < 0x38800000) // below 2^-14: multiples of 2^-24
-    return sign | static_cast<uint16_t>(std::nearbyint(
-                      std::ldexp(std::bit_cast<float>(bits), 24)));
-  bits += 0xfff + (bits >> 13 & 1);
-  return sign | static_cast<uint16_t>((bits - 0x38000000) >> 13);
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = loadFloat(source, type, i);
 }
 
 void narrow(DType type, std::span<const float> values, std::byte *result) {
@@ -100,10 +63,8 @@ void narrow(DType type, std::span<const float> values, std::byte *result) {
     std::memcpy(result, values.data(), values.size_bytes());
     return;
   }
-  for (size_t i = 0; i < values.size(); ++i) {
-    uint16_t bits = type == DType::f16 ? toHalf(values[i]) : toBrain(values[i]);
-    std::memcpy(result + 2 * i, &bits, sizeof bits);
-  }
+  for (size_t i = 0; i < values.size(); ++i)
+    storeFloat(result, type, i, values[i]);
 }
 
 } // namespace peft

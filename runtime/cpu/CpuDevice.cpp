@@ -3,6 +3,7 @@
 
 #include "cpu/AccessGuard.h"
 #include "cpu/CpuProgram.h"
+#include "cpu/FlushDenormals.h"
 #include "cpu/ThreadPool.h"
 #include "peft/Schedule.h"
 
@@ -11,24 +12,12 @@
 #include <cstring>
 #include <numeric>
 #include <sched.h>
-#include <xmmintrin.h>
 
 namespace peft {
 
 namespace {
 
 using namespace cpu;
-
-/// Flushes denormals to zero on the calling thread while it lives; the threads
-/// of the pool do so for ever.
-class FlushDenormals {
-public:
-  FlushDenormals() : saved(_mm_getcsr()) { _mm_setcsr(saved | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved); }
-
-private:
-  unsigned saved;
-};
 
 class CpuDevice final : public Device {
 public:

@@ -11,6 +11,7 @@
 #include "Call.h"
 
 #include <cstring>
+#include <initializer_list>
 
 namespace peft::cpu {
 
@@ -36,13 +37,26 @@ template <typename Body>
     body(F16());
 }
 
-/// The same where kernels.def allows f32 and bf16 only.
+/// Where several operands are "f32|C": calls `body` with the 16-bit type among
+/// `types`, of which a launch has one. Each operand then is of that type or f32,
+/// which withFloat tells apart, so no code is made for mixtures that a launch
+/// cannot have.
 template <typename Body>
-[[gnu::always_inline]] inline void withFloat(DType type, const Body &body) {
+[[gnu::always_inline]] inline void withHalf(std::initializer_list<DType> types,
+                                            const Body &body) {
+  for (DType type : types)
+    if (type == DType::f16)
+      return body(F16());
+  body(BF16());
+}
+
+template <typename Half, typename Body>
+[[gnu::always_inline]] inline void withFloat(DType type, Half half,
+                                             const Body &body) {
   if (type == DType::f32)
     body(F32());
   else
-    body(BF16());
+    body(half);
 }
 
 /// Rows [0, m) of a launch that its optional `count` and its row_start leave.

@@ -7,6 +7,8 @@
 //     among the operands, or two zeros, the second one is the result;
 //   * bf16 stores round to nearest even, denormals become zeros of their sign
 //     and NaNs quiet ones, as vcvtneps2bf16 does;
+//   * f16 stores round to nearest even, denormals are kept, NaNs become quiet
+//     ones and what is too large infinite, as vcvtps2ph does;
 //   * sum and largest use one fixed tree over the sixteen lanes.
 // Denormals are flushed in arithmetic by every thread (ThreadPool). Loads from
 // bf16 keep the bits; f16 denormals become the f32 numbers they stand for.
@@ -16,7 +18,10 @@
 #define PEFT_CPU_LANES_H
 
 #include "Element.h"
+#include "peft/FloatTypes.h"
+
 #include <bit>
+#include <type_traits>
 
 #ifndef PEFT_PATH
 #define PEFT_PATH plain
@@ -69,8 +74,21 @@ PEFT_INLINE float loadOne(const BF16 *from) {
   std::memcpy(&upper, from, sizeof upper);
   return std::bit_cast<float>(uint32_t(upper) << 16);
 }
+PEFT_INLINE float loadOne(const F16 *from) {
+  uint16_t bits;
+  std::memcpy(&bits, from, sizeof bits);
+  return halfToFloat(bits);
+}
 PEFT_INLINE void storeOne(F32 *to, float value) {
   std::memcpy(to, &value, sizeof value);
+}
+
+/// `value` as an operand of the compute type C holds it.
+template <typename C> PEFT_INLINE Lanes rounded(Lanes value) {
+  if constexpr (std::is_same_v<C, F32>)
+    return value;
+  else
+    return roundAs(C(), value);
 }
 
 /// whole(offset) for each sixteen of [0, count), then tail(offset, left) for

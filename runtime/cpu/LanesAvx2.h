@@ -159,8 +159,20 @@ PEFT_INLINE void store(BF16 *to, Lanes value) {
                                            _MM_SHUFFLE(3, 1, 2, 0));
   _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), words);
 }
-/// `value` rounded to bf16, as f32.
-PEFT_INLINE Lanes roundToBF16(Lanes value) {
+PEFT_INLINE __m128i halfBits(__m256 value) {
+  return _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT);
+}
+PEFT_INLINE void store(F16 *to, Lanes value) {
+  __m128i *p = reinterpret_cast<__m128i *>(to);
+  _mm_storeu_si128(p, halfBits(value.low));
+  _mm_storeu_si128(p + 1, halfBits(value.high));
+}
+/// `value` rounded to bf16 or f16, as f32.
+PEFT_INLINE Lanes roundAs(F16, Lanes value) {
+  return {_mm256_cvtph_ps(halfBits(value.low)),
+          _mm256_cvtph_ps(halfBits(value.high))};
+}
+PEFT_INLINE Lanes roundAs(BF16, Lanes value) {
   return {_mm256_castsi256_ps(roundHalf(value.low)),
           _mm256_castsi256_ps(roundHalf(value.high))};
 }

@@ -122,8 +122,17 @@ PEFT_INLINE __m256i narrow(Lanes value) {
 PEFT_INLINE void store(BF16 *to, Lanes value) {
   _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), narrow(value));
 }
-/// `value` rounded to bf16, as f32.
-PEFT_INLINE Lanes roundToBF16(Lanes value) { return widen(narrow(value)); }
+PEFT_INLINE __m256i halfBits(Lanes value) {
+  return _mm512_cvtps_ph(value.v, _MM_FROUND_TO_NEAREST_INT);
+}
+PEFT_INLINE void store(F16 *to, Lanes value) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), halfBits(value));
+}
+/// `value` rounded to bf16 or f16, as f32.
+PEFT_INLINE Lanes roundAs(BF16, Lanes value) { return widen(narrow(value)); }
+PEFT_INLINE Lanes roundAs(F16, Lanes value) {
+  return {_mm512_cvtph_ps(halfBits(value))};
+}
 
 PEFT_INLINE float sum(Lanes a) {
   __m256 e = _mm256_add_ps(_mm512_castps512_ps256(a.v),

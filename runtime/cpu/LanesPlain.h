@@ -2,6 +2,8 @@
 #ifndef PEFT_CPU_LANESPLAIN_H
 #define PEFT_CPU_LANESPLAIN_H
 
+#include "Numbers.h"
+
 #include <bit>
 #include <cmath>
 
@@ -118,26 +120,12 @@ PEFT_INLINE Lanes load(const F32 *from) {
 PEFT_INLINE Lanes load(const BF16 *from) {
   uint16_t bits[laneCount];
   std::memcpy(bits, from, sizeof bits);
-  return perLane<Lanes>([&](unsigned i) {
-    return std::bit_cast<float>(static_cast<uint32_t>(bits[i]) << 16);
-  });
-}
-PEFT_INLINE float floatOfHalf(uint16_t half) {
-  uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
-  uint32_t exponent = half >> 10 & 31, fraction = half & 1023;
-  if (exponent == 0) {
-    float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-  }
-  if (exponent == 31)
-    return std::bit_cast<float>(sign | 0x7f800000u | fraction << 13 |
-                                (fraction ? 0x400000u : 0u));
-  return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
+  return perLane<Lanes>([&](unsigned i) { return bfloatToFloat(bits[i]); });
 }
 PEFT_INLINE Lanes load(const F16 *from) {
   uint16_t bits[laneCount];
   std::memcpy(bits, from, sizeof bits);
-  return perLane<Lanes>([&](unsigned i) { return floatOfHalf(bits[i]); });
+  return perLane<Lanes>([&](unsigned i) { return halfToFloat(bits[i]); });
 }
 PEFT_INLINE Ints loadInts(const int32_t *from) {
   Ints r;
@@ -148,27 +136,26 @@ PEFT_INLINE Ints loadInts(const int32_t *from) {
 PEFT_INLINE void store(F32 *to, Lanes value) {
   std::memcpy(to, &value, sizeof value);
 }
-PEFT_INLINE uint16_t bf16Bits(float value) {
-  uint32_t bits = std::bit_cast<uint32_t>(value);
-  uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u)
-    return static_cast<uint16_t>(bits >> 16 | 0x40u);
-  if (magnitude < 0x00800000u)
-    return static_cast<uint16_t>(bits >> 16 & 0x8000u);
-  return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
-}
 PEFT_INLINE void store(BF16 *to, Lanes value) {
   uint16_t bits[laneCount];
   for (unsigned i = 0; i < laneCount; ++i)
-    bits[i] = bf16Bits(value.v[i]);
+    bits[i] = floatToBf16(value.v[i]);
   std::memcpy(to, bits, sizeof bits);
 }
-/// `value` rounded to bf16, as f32.
-PEFT_INLINE Lanes roundToBF16(Lanes value) {
-  return perLane<Lanes>([&](unsigned i) {
-    return std::bit_cast<float>(static_cast<uint32_t>(bf16Bits(value.v[i]))
-                                << 16);
-  });
+PEFT_INLINE void store(F16 *to, Lanes value) {
+  uint16_t bits[laneCount];
+  for (unsigned i = 0; i < laneCount; ++i)
+    bits[i] = floatToHalf(value.v[i]);
+  std::memcpy(to, bits, sizeof bits);
+}
+/// `value` rounded to bf16 or f16, as f32.
+PEFT_INLINE Lanes roundAs(BF16, Lanes value) {
+  return perLane<Lanes>(
+      [&](unsigned i) { return bfloatToFloat(floatToBf16(value.v[i])); });
+}
+PEFT_INLINE Lanes roundAs(F16, Lanes value) {
+  return perLane<Lanes>(
+      [&](unsigned i) { return halfToFloat(floatToHalf(value.v[i])); });
 }
 
 PEFT_INLINE float sum(Lanes a) {

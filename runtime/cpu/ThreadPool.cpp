@@ -7,6 +7,8 @@
 //===----------------------------------------------------------------------===//
 #include "ThreadPool.h"
 
+#include "FlushDenormals.h"
+
 #include <algorithm>
 #include <cassert>
 #include <system_error>
@@ -20,22 +22,6 @@
 namespace peft::cpu {
 
 namespace {
-
-/// MXCSR: flush results to zero, treat denormal operands as zero.
-constexpr unsigned flushToZero = 0x8000, denormalsAreZero = 0x0040;
-
-class FlushDenormals {
-public:
-  FlushDenormals() : before(_mm_getcsr()) {
-    _mm_setcsr(before | flushToZero | denormalsAreZero);
-  }
-  ~FlushDenormals() { _mm_setcsr(before); }
-  FlushDenormals(const FlushDenormals &) = delete;
-  FlushDenormals &operator=(const FlushDenormals &) = delete;
-
-private:
-  unsigned before;
-};
 
 /// The processors this process may run on.
 std::vector<int> usableProcessors() {

@@ -26,6 +26,5 @@ namespace peft::cuda {
 #include "../schema/kernels.def"
 } // namespace peft::cuda
 #include "peft/EndKernels.inc"
-#undef CUDA_WORKSPACE
 
 #endif // PEFT_CUDA_KERNELS_H

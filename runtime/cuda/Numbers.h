@@ -8,8 +8,8 @@
 #define PEFT_CUDA_NUMBERS_H
 
 #include "cuda/Grid.h"
+#include "peft/FloatTypes.h"
 
-#include <bit>
 #include <cstdint>
 
 #ifdef __CUDACC__
@@ -32,7 +32,7 @@ __host__ __device__ inline float toFloat(BF16 value) {
 #ifdef __CUDA_ARCH__
   return __uint_as_float(static_cast<unsigned>(value.bits) << 16);
 #else
-  return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
+  return bfloatToFloat(value.bits);
 #endif
 }
 
@@ -40,17 +40,7 @@ __host__ __device__ inline float toFloat(F16 value) {
 #ifdef __CUDA_ARCH__
   return __half2float(__ushort_as_half(value.bits));
 #else
-  const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;
-  const uint32_t exponent = value.bits >> 10 & 0x1f;
-  const uint32_t mantissa = value.bits & 0x3ff;
-  if (exponent == 0x1f)
-    return std::bit_cast<float>(sign | 0x7f800000 | mantissa << 13 |
-                                (mantissa ? 0x00400000 : 0));
-  if (exponent)
-    return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
-  // A denormal is its mantissa in units of 2^-24, which f32 holds exactly.
-  const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+  return halfToFloat(value.bits);
 #endif
 }
 
@@ -65,10 +55,7 @@ template <> __host__ __device__ inline BF16 fromFloat<BF16>(float value) {
 #ifdef __CUDA_ARCH__
   return {__bfloat16_as_ushort(__float2bfloat16_rn(value))};
 #else
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7fffffff) > 0x7f800000)
-    return {0x7fff};
-  return {static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+  return {floatToBfloat(value)};
 #endif
 }
 
@@ -76,23 +63,7 @@ template <> __host__ __device__ inline F16 fromFloat<F16>(float value) {
 #ifdef __CUDA_ARCH__
   return {__half_as_ushort(__float2half_rn(value))};
 #else
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
-  const uint32_t magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000)
-    return {0x7fff};
-  // Everything from half way between 65504 and 65536 on is infinite.
-  if (magnitude >= 0x477ff000)
-    return {static_cast<uint16_t>(sign | 0x7c00)};
-  if (magnitude < 0x38800000) {
-    // Below 2^-14: in units of 2^-24; adding 0.5 rounds there, to even.
-    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-    return {static_cast<uint16_t>(
-        sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000))};
-  }
-  const uint32_t odd = magnitude >> 13 & 1;
-  return {static_cast<uint16_t>(
-      sign | ((magnitude + 0xfff + odd - (112u << 23)) >> 13))};
+  return {floatToHalf(value)};
 #endif
 }
 

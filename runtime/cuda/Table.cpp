@@ -25,7 +25,6 @@ constexpr KernelFunction functions[] = {
 #include "../schema/kernels.def"
 };
 #include "peft/EndKernels.inc"
-#undef CUDA_WORKSPACE
 
 } // namespace
 

@@ -5,18 +5,14 @@
 // checks them, the kernels cut their areas from them in the order of the terms.
 // Every term is a multiple of 256 bytes, so each area is aligned as the
 // libraries like it. Arithmetic saturates, so a wild size never looks small.
-// Kernels include this file for its constants.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_SCHEMA_CUDAWORKSPACE_H
 #define PEFT_SCHEMA_CUDAWORKSPACE_H
 
-#include "peft/KernelSpec.h"
-
-// nvcc rewrites the conversions to Saturating into code that does not compile.
-#ifndef __CUDACC__
 #include "CpuWorkspace.h"
-#endif
+#include "CudaParts.h"
+#include "peft/KernelSpec.h"
 
 namespace peft {
 
@@ -25,13 +21,6 @@ constexpr uint64_t cudaAlignment = 256;
 /// What a matrix product of the library may use beside our own areas: NVIDIA
 /// recommends 32 MiB for Hopper, 4 MiB before it.
 constexpr uint64_t cudaLibraryBytes = 32 << 20;
-
-/// A sum over rows is split into this many parts at most, each a row of f32.
-constexpr uint64_t cudaColumnParts = 64;
-/// Elements that one block of AdamW or of a norm works on.
-constexpr uint64_t cudaTensorPart = 1 << 15;
-
-#ifndef __CUDACC__
 
 constexpr Saturating cudaArea(Saturating bytes) {
   return roundUp(bytes, cudaAlignment);
@@ -77,22 +66,20 @@ inline Saturating cudaMasked(const LaunchShape &d, bool masked, int operand,
   return masked ? cudaArea(elements * d.bytes(operand)) : 0;
 }
 
+/// One f32 per query and head: the sum of dO x O.
+constexpr Saturating cudaAttentionDelta(Saturating rows, Saturating heads) {
+  return cudaArea(rows * heads * 4);
+}
+
 /// The parts of a sum over rows (rms_norm_dw, bias_dw).
 constexpr Saturating cudaColumnSums(Saturating columns) {
   return cudaArea(columns * cudaColumnParts * 4);
 }
 
 /// One f64 for each part of a norm.
-constexpr Saturating cudaNormParts(Saturating elements) {
+constexpr Saturating cudaNormSums(Saturating elements) {
   return cudaArea((elements + (cudaTensorPart - 1)) / cudaTensorPart * 8);
 }
-
-/// One f32 per query and head: the sum of dO x O.
-constexpr Saturating cudaAttentionDelta(Saturating rows, Saturating heads) {
-  return cudaArea(rows * heads * 4);
-}
-
-#endif // __CUDACC__
 
 } // namespace peft
 

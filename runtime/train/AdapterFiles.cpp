@@ -1,10 +1,10 @@
 //===- AdapterFiles.cpp - PEFT adapters in and out ------------------------===//
 #include "AdapterFiles.h"
 
-#include "FloatTypes.h"
 #include "ParameterFile.h"
 #include "peft/AdapterConfig.h"
 #include "peft/File.h"
+#include "peft/FloatTypes.h"
 
 #include <algorithm>
 #include <set>

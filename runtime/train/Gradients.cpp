@@ -1,7 +1,7 @@
 //===- Gradients.cpp - looking at the gradients of a step -----------------===//
 #include "Gradients.h"
 
-#include "FloatTypes.h"
+#include "peft/FloatTypes.h"
 #include "peft/Safetensors.h"
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 //===- ModelFiles.cpp - a trained model directory -------------------------===//
 #include "ModelFiles.h"
 
-#include "FloatTypes.h"
 #include "ParameterFile.h"
+#include "peft/FloatTypes.h"
 #include "peft/Json.h"
 #include "peft/ModelConfig.h"
 

@@ -2,7 +2,7 @@
 #include "peft/Session.h"
 
 #include "DeviceName.h"
-#include "FloatTypes.h"
+#include "peft/FloatTypes.h"
 
 #include <cmath>
 

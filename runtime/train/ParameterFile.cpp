@@ -1,7 +1,7 @@
 //===- ParameterFile.cpp - a trained tensor on its way to a file ----------===//
 #include "ParameterFile.h"
 
-#include "FloatTypes.h"
+#include "peft/FloatTypes.h"
 
 #include <algorithm>
 

@@ -107,7 +107,7 @@ double larger(uint64_t seed, uint64_t i) { return 3 * uniform(seed, i); }
 } // namespace
 
 TEST_F(Conformance, attention_fwd) {
-  for (DType type : {DType::f32, DType::bf16})
+  for (DType type : computeTypes)
     for (const Shape &shape : shapes) {
       Case launch("attention_fwd");
       launch
@@ -121,13 +121,13 @@ TEST_F(Conformance, attention_fwd) {
       attributes(launch, shape).expectSameBits();
       Reference reference(shape, launch);
       reference.compute();
-      launch.expectNear("o", reference.o, type == DType::f32 ? 1e-5 : 8e-3);
+      launch.expectNear("o", reference.o, toleranceOf(type, 1e-5, 8e-3));
       launch.expectNear("lse", reference.lse, 1e-6);
     }
 }
 
 TEST_F(Conformance, attention_bwd) {
-  for (DType type : {DType::f32, DType::bf16})
+  for (DType type : computeTypes)
     for (const Shape &shape : shapes) {
       Case launch("attention_bwd");
       launch
@@ -149,7 +149,7 @@ TEST_F(Conformance, attention_bwd) {
           .output("dk", type, shape.rows(), shape.keyWidth())
           .output("dv", type, shape.rows(), shape.keyWidth());
       attributes(launch, shape).expectSameBits();
-      const double tolerance = type == DType::f32 ? 2e-5 : 1.5e-2;
+      const double tolerance = toleranceOf(type, 2e-5, 1.5e-2);
       if (shape.seq > 1 && shape.window != 1) {
         launch.expectNear("dq", reference.dq, tolerance);
         launch.expectNear("dk", reference.dk, tolerance);

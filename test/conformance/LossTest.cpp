@@ -72,11 +72,15 @@ TEST_F(Conformance, cross_entropy_fwd) {
 }
 
 TEST_F(Conformance, cross_entropy_fwd_bwd) {
-  for (DType type : {DType::f32, DType::bf16})
+  for (DType type : computeTypes)
     for (uint64_t vocab : {1, 15, 16, 1003}) {
       const uint64_t taken = 6;
+      // Without a scale, and with the scale of a step of 64 tokens.
+      const double scale = type == DType::f16 || vocab == 15 ? 1024 : 1;
       Case launch =
           crossEntropyCase("cross_entropy_fwd_bwd", vocab, rowStart + taken);
+      if (scale != 1)
+        launch.vector("loss_scale", DType::f32, {scale});
       launch.output("dlogits", type, chunk, vocab).expectSameBits();
       expectLosses(launch, vocab, taken);
       const std::vector<double> logits = launch.before("logits"),
@@ -85,14 +89,40 @@ TEST_F(Conformance, cross_entropy_fwd_bwd) {
       for (uint64_t i = 0; i < taken; ++i) {
         crossEntropy(logits, vocab, i, row.data());
         for (uint64_t j = 0; j < vocab; ++j)
-          EXPECT_NEAR(dlogits[i * vocab + j], row[j],
-                      type == DType::f32 ? 1e-6 : 4e-3);
+          EXPECT_NEAR(dlogits[i * vocab + j] / scale, row[j],
+                      toleranceOf(type, 1e-6, 4e-3));
       }
       for (uint64_t i = taken * vocab; i < dlogits.size(); ++i)
         EXPECT_TRUE(std::isnan(dlogits[i])) << "row past the count was written";
       launch.poke("target", rowStart, -1);
       launch.expectFault(-1);
     }
+}
+
+/// The scale is a power of two: it changes the exponents of the gradient, and
+/// of the losses nothing. What it makes too large for f16 is infinite.
+TEST(CrossEntropy, TheScaleMultipliesTheGradientOnly) {
+  constexpr uint64_t vocab = 19;
+  auto run = [](DType type, double scale) {
+    Case launch = crossEntropyCase("cross_entropy_fwd_bwd", vocab, 40);
+    launch.output("dlogits", type, chunk, vocab);
+    if (scale)
+      launch.vector("loss_scale", DType::f32, {scale});
+    launch.expectSameBits();
+    return launch;
+  };
+  const Case plain = run(DType::f32, 0), scaled = run(DType::f32, 0x1p12),
+             half = run(DType::f16, 0x1p16);
+  EXPECT_EQ(scaled.after("loss"), plain.after("loss"));
+  EXPECT_EQ(half.after("loss"), plain.after("loss"));
+  uint64_t infinite = 0;
+  for (uint64_t i = 0; i < chunk * vocab; ++i) {
+    const double gradient = plain.after("dlogits")[i];
+    EXPECT_EQ(scaled.after("dlogits")[i], gradient * 0x1p12);
+    EXPECT_EQ(half.after("dlogits")[i], rounded(DType::f16, gradient * 0x1p16));
+    infinite += std::isinf(half.after("dlogits")[i]);
+  }
+  EXPECT_GT(infinite, 0u) << "the case is too tame";
 }
 
 TEST_F(Conformance, loss_sum) {

@@ -21,9 +21,14 @@ struct Types {
 const Types types[] = {{DType::f32, DType::f32, DType::f32, DType::f32},
                        {DType::bf16, DType::f32, DType::bf16, DType::bf16},
                        {DType::f32, DType::f32, DType::f16, DType::f32},
-                       {DType::bf16, DType::bf16, DType::bf16, DType::bf16}};
+                       {DType::bf16, DType::bf16, DType::bf16, DType::bf16},
+                       {DType::f16, DType::f32, DType::f32, DType::f16},
+                       {DType::f32, DType::f16, DType::bf16, DType::f16},
+                       {DType::f16, DType::f16, DType::f16, DType::f16}};
 
-double toleranceOf(DType type) { return type == DType::f32 ? 2e-6 : 4e-3; }
+double toleranceOf(DType type) {
+  return conformance::toleranceOf(type, 2e-6, 4e-3);
+}
 
 std::vector<double> rstdOf(const std::vector<double> &x, const Shape &shape) {
   std::vector<double> rstd(shape.groups());

@@ -62,6 +62,60 @@ TEST_F(Conformance, finish_step) {
   }
 }
 
+/// The scale of the loss leaves the mean gradient: a step of sums that are 512
+/// times as large, divided by 512, is the same step.
+TEST(FinishStep, DividesByTheLossScale) {
+  Case plain = stepCase(250, 100, 90000, 1, 6);
+  Case scaled = stepCase(250, 100, 90000 * 0x1p18, 1, 6);
+  scaled.vector("loss_scale", DType::f32, {512});
+  plain.expectSameBits();
+  scaled.expectSameBits();
+  EXPECT_EQ(scaled.after("metrics"), plain.after("metrics"));
+  std::vector<double> adam = scaled.after("adam");
+  adam[0] *= 512;
+  EXPECT_EQ(adam, plain.after("adam"));
+}
+
+struct ScaleStep {
+  const char *name;
+  double loss, norm, tokens, applied; ///< the metrics of the step
+  double scale, good;
+  double newScale, newGood, proceed;
+};
+
+TEST_F(Conformance, adjust_loss_scale) {
+  const double inf = INFINITY, nan = std::nan("");
+  const ScaleStep steps[] = {
+      {"good", 2, 3, 100, 1, 64, 0, 64, 1, 1},
+      {"fourth good one", 2, 3, 100, 1, 64, 3, 128, 0, 1},
+      {"more than four", 2, 3, 100, 1, 64, 9, 128, 0, 1},
+      {"at the top", 2, 3, 100, 1, 0x1p16, 3, 0x1p16, 0, 1},
+      {"infinite gradient", 2, inf, 100, 0, 64, 3, 32, 0, 1},
+      {"NaN gradient", 2, nan, 100, 0, 64, 2, 32, 0, 1},
+      {"last halving", 2, inf, 100, 0, 0x1p-13, 2, 0x1p-14, 0, 1},
+      {"at the bottom", 2, inf, 100, 0, 0x1p-14, 2, 0x1p-14, 2, 0},
+      {"NaN loss", nan, 1, 100, 0, 64, 3, 64, 3, 0},
+      {"infinite loss", inf, nan, 100, 0, 64, 3, 64, 3, 0},
+      {"nothing trained", 0, 0, 0, 0, 64, 3, 64, 3, 1},
+      {"no count overflows", 2, 3, 100, 1, 64, 2147483647, 128, 0, 1},
+  };
+  for (const ScaleStep &step : steps) {
+    SCOPED_TRACE(step.name);
+    Case launch("adjust_loss_scale");
+    launch
+        .vector("metrics", DType::f64,
+                {step.loss, step.norm, step.tokens, step.applied})
+        .vector("loss_scale", DType::f32, {step.scale})
+        .vector("good_steps", DType::i32, {step.good})
+        .output("proceed", DType::i32, 1, 1)
+        .attribute("growth_interval", int64_t(4))
+        .expectSameBits();
+    EXPECT_EQ(launch.after("loss_scale")[0], step.newScale);
+    EXPECT_EQ(launch.after("good_steps")[0], step.newGood);
+    EXPECT_EQ(launch.after("proceed")[0], step.proceed);
+  }
+}
+
 TEST_F(Conformance, adamw) {
   for (int64_t decays : {0, 1})
     for (uint64_t columns : {1, 33, 5000}) {

@@ -8,6 +8,13 @@ namespace {
 
 constexpr uint64_t rows = 90, vocab = 37;
 
+/// Of two operands that are "f32|C".
+constexpr std::pair<DType, DType> typePairs[] = {
+    {DType::f32, DType::f32},   {DType::f32, DType::bf16},
+    {DType::bf16, DType::f32},  {DType::bf16, DType::bf16},
+    {DType::f32, DType::f16},   {DType::f16, DType::f32},
+    {DType::f16, DType::f16}};
+
 double idOf(uint64_t i) { return static_cast<double>(i * 29 % vocab); }
 
 } // namespace
@@ -87,8 +94,7 @@ TEST_F(Conformance, compact_rows) {
 
 TEST_F(Conformance, gather_rows) {
   constexpr uint64_t width = 45, chunk = 20;
-  for (DType from : {DType::f32, DType::bf16})
-    for (DType to : {DType::f32, DType::bf16})
+  for (auto [from, to] : typePairs)
       for (int64_t count : {-1, 3, 10, 17, 60}) {
         Case launch("gather_rows");
         auto index = [](uint64_t i) { return double(i * 7 % rows); };
@@ -121,8 +127,7 @@ TEST_F(Conformance, gather_rows) {
 
 TEST_F(Conformance, scatter_rows) {
   constexpr uint64_t width = 45, chunk = 20;
-  for (DType from : {DType::f32, DType::bf16})
-    for (DType to : {DType::f32, DType::bf16})
+  for (auto [from, to] : typePairs)
       for (int64_t count : {3, 17, 60}) {
         Case launch("scatter_rows");
         auto index = [](uint64_t i) { return double(i * 7 % rows); };

@@ -1,6 +1,6 @@
 //===- TrainFilesTest.cpp - conversions, hashes and option checks ---------===//
 #include "peft/Session.h"
-#include "train/FloatTypes.h"
+#include "peft/FloatTypes.h"
 #include "train/Sha256.h"
 
 #include <gtest/gtest.h>

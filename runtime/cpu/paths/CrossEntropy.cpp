@@ -64,14 +64,15 @@ PEFT_INLINE float lossOf(const F32 *logits, const RowSum &row, int32_t target) {
 
 template <typename D>
 PEFT_INLINE void writeGradient(const F32 *logits, uint64_t vocab,
-                               const RowSum &row, int32_t target, D *gradient) {
+                               const RowSum &row, int32_t target, Lanes scale,
+                               D *gradient) {
   const Lanes top = broadcast(row.largest);
   const Lanes inverse = broadcast(1.0f / row.total);
   forLanes(0, vocab, [&](auto load, auto store) {
-    store(gradient, exponential(load(logits), top) * inverse);
+    store(gradient, exponential(load(logits), top) * inverse * scale);
   });
   const Lanes hit = exponential(load(logits + target, 1), top) * inverse;
-  store(gradient + target, hit - broadcast(1), 1);
+  store(gradient + target, (hit - broadcast(1)) * scale, 1);
 }
 
 } // namespace
@@ -107,14 +108,17 @@ Fault cross_entropy_fwd_bwd(const Call &call) {
   const F32 *logits = call[op::logits].as<F32>();
   const int32_t *target = call[op::target].as<int32_t>() + start;
   F32 *loss = call[op::loss].as<F32>();
-  withFloat(call[op::dlogits].type, [&](auto element) {
+  const Operand &lossScale = call[op::loss_scale];
+  const Lanes scale =
+      broadcast(lossScale ? loadOne(lossScale.as<F32>()) : 1.0f);
+  withElement(call[op::dlogits].type, [&](auto element) {
     auto *dlogits = call[op::dlogits].as<decltype(element)>();
     parallel(call, rows, rowGrain(vocab), [=](uint64_t begin, uint64_t end) {
       for (uint64_t i = begin; i < end; ++i) {
         const F32 *row = logits + i * vocab;
         const RowSum sums = sumRow(row, vocab);
         storeOne(loss + i, lossOf(row, sums, target[i]));
-        writeGradient(row, vocab, sums, target[i], dlogits + i * vocab);
+        writeGradient(row, vocab, sums, target[i], scale, dlogits + i * vocab);
       }
     });
   });

@@ -62,23 +62,26 @@ template <typename X, typename Y> void convert(const Call &call) {
 } // namespace
 
 Fault swiglu_fwd(const Call &call) {
-  withFloat(call[kernels::swiglu_fwd::y].type,
-            [&](auto c) { swigluForward<decltype(c)>(call); });
+  withElement(call[kernels::swiglu_fwd::y].type,
+              [&](auto c) { swigluForward<decltype(c)>(call); });
   return {};
 }
 
 Fault swiglu_bwd(const Call &call) {
-  withFloat(call[kernels::swiglu_bwd::dy].type,
-            [&](auto c) { swigluBackward<decltype(c)>(call); });
+  withElement(call[kernels::swiglu_bwd::dy].type,
+              [&](auto c) { swigluBackward<decltype(c)>(call); });
   return {};
 }
 
 Fault add_fwd(const Call &call) {
   namespace op = kernels::add_fwd;
-  withFloat(call[op::a].type, [&](auto a) {
-    withFloat(call[op::b].type, [&](auto b) {
-      withFloat(call[op::y].type, [&](auto y) {
-        add<decltype(a), decltype(b), decltype(y)>(call);
+  const DType types[] = {call[op::a].type, call[op::b].type, call[op::y].type};
+  withHalf({types[0], types[1], types[2]}, [&](auto half) {
+    withFloat(types[0], half, [&](auto a) {
+      withFloat(types[1], half, [&](auto b) {
+        withFloat(types[2], half, [&](auto y) {
+          add<decltype(a), decltype(b), decltype(y)>(call);
+        });
       });
     });
   });
@@ -88,8 +91,8 @@ Fault add_fwd(const Call &call) {
 Fault cast(const Call &call) {
   namespace op = kernels::cast;
   withElement(call[op::x].type, [&](auto x) {
-    withFloat(call[op::y].type,
-              [&](auto y) { convert<decltype(x), decltype(y)>(call); });
+    withElement(call[op::y].type,
+                [&](auto y) { convert<decltype(x), decltype(y)>(call); });
   });
   return {};
 }

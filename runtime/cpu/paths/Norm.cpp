@@ -103,10 +103,13 @@ template <typename DY, typename X> void weightGradient(const Call &call) {
 
 Fault rms_norm_fwd(const Call &call) {
   namespace op = kernels::rms_norm_fwd;
-  withFloat(call[op::x].type, [&](auto x) {
-    withElement(call[op::weight].type, [&](auto w) {
-      withFloat(call[op::y].type, [&](auto y) {
-        forward<decltype(x), decltype(w), decltype(y)>(call);
+  const DType from = call[op::x].type, to = call[op::y].type;
+  withHalf({from, to}, [&](auto half) {
+    withFloat(from, half, [&](auto x) {
+      withElement(call[op::weight].type, [&](auto w) {
+        withFloat(to, half, [&](auto y) {
+          forward<decltype(x), decltype(w), decltype(y)>(call);
+        });
       });
     });
   });
@@ -115,12 +118,16 @@ Fault rms_norm_fwd(const Call &call) {
 
 Fault rms_norm_dx(const Call &call) {
   namespace op = kernels::rms_norm_dx;
-  withFloat(call[op::dy].type, [&](auto dy) {
-    withFloat(call[op::x].type, [&](auto x) {
-      withElement(call[op::weight].type, [&](auto w) {
-        withFloat(call[op::dx].type, [&](auto dx) {
-          inputGradient<decltype(dy), decltype(x), decltype(w), decltype(dx)>(
-              call);
+  const DType types[] = {call[op::dy].type, call[op::x].type,
+                         call[op::dx].type};
+  withHalf({types[0], types[1], types[2]}, [&](auto half) {
+    withFloat(types[0], half, [&](auto dy) {
+      withFloat(types[1], half, [&](auto x) {
+        withElement(call[op::weight].type, [&](auto w) {
+          withFloat(types[2], half, [&](auto dx) {
+            inputGradient<decltype(dy), decltype(x), decltype(w), decltype(dx)>(
+                call);
+          });
         });
       });
     });
@@ -130,9 +137,13 @@ Fault rms_norm_dx(const Call &call) {
 
 Fault rms_norm_dw(const Call &call) {
   namespace op = kernels::rms_norm_dw;
-  withFloat(call[op::dy].type, [&](auto dy) {
-    withFloat(call[op::x].type,
-              [&](auto x) { weightGradient<decltype(dy), decltype(x)>(call); });
+  const DType gradient = call[op::dy].type, input = call[op::x].type;
+  withHalf({gradient, input}, [&](auto half) {
+    withFloat(gradient, half, [&](auto dy) {
+      withFloat(input, half, [&](auto x) {
+        weightGradient<decltype(dy), decltype(x)>(call);
+      });
+    });
   });
   return {};
 }

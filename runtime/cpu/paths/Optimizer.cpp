@@ -72,8 +72,10 @@ Fault finish_step(const Call &call) {
 
   const bool any = tokens > 0;
   const double count = static_cast<double>(tokens);
+  const Operand &lossScale = call[op::loss_scale];
+  const double scale = lossScale ? *lossScale.as<float>() : 1.0;
   const double loss = any ? lossSum / count : 0;
-  const double norm = any ? std::sqrt(normSum) / count : 0;
+  const double norm = any ? std::sqrt(normSum) / (count * scale) : 0;
   const bool apply = any && isFinite(loss) && isFinite(norm);
   if (apply && optimizerStep < INT32_MAX)
     ++optimizerStep;
@@ -82,7 +84,7 @@ Fault finish_step(const Call &call) {
   if (double most = scalar(op::max_grad_norm); most > 0)
     clip = most / (norm + 1e-6);
   double *adam = call[op::adam].as<double>();
-  adam[0] = any ? (clip < 1 ? clip : 1) / count : 0;
+  adam[0] = any ? (clip < 1 ? clip : 1) / (count * scale) : 0;
   adam[1] = scalar(op::learning_rate);
   adam[2] = scalar(op::beta1);
   adam[3] = scalar(op::beta2);
@@ -99,6 +101,28 @@ Fault finish_step(const Call &call) {
   *call[op::apply].as<int32_t>() = apply;
   lossSum = normSum = 0;
   tokens = 0;
+  return {};
+}
+
+Fault adjust_loss_scale(const Call &call) {
+  namespace op = kernels::adjust_loss_scale;
+  constexpr float least = 0x1p-14f, most = 0x1p16f;
+  const double *metrics = call[op::metrics].as<double>();
+  float &scale = *call[op::loss_scale].as<float>();
+  int32_t &goodSteps = *call[op::good_steps].as<int32_t>();
+  const bool any = metrics[2] > 0, applied = metrics[3] > 0;
+  const bool overflowed = any && !applied && isFinite(metrics[0]);
+  *call[op::proceed].as<int32_t>() =
+      !any || applied || (overflowed && scale > least);
+  if (overflowed && scale > least) {
+    scale = scale / 2;
+    goodSteps = 0;
+  } else if (applied) {
+    const bool grows = goodSteps + int64_t{1} >= call.integer(op::growth_interval);
+    if (grows)
+      scale = scale < most / 2 ? scale * 2 : most;
+    goodSteps = grows ? 0 : goodSteps + 1;
+  }
   return {};
 }
 

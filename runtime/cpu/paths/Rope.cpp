@@ -65,8 +65,8 @@ template <typename C> void rotateAll(const Call &call) {
 } // namespace
 
 Fault rope_fwd(const Call &call) {
-  withFloat(call[kernels::rope_fwd::x].type,
-            [&](auto c) { rotateAll<decltype(c)>(call); });
+  withElement(call[kernels::rope_fwd::x].type,
+              [&](auto c) { rotateAll<decltype(c)>(call); });
   return {};
 }
 

@@ -32,6 +32,16 @@ Fault checkIndex(const Operand &index, int64_t rowStart, uint64_t rows,
                     "a row of the index is outside its operand");
 }
 
+/// body(from, to) with the types of two "f32|C" operands.
+template <typename Body>
+void withFloats(DType from, DType to, const Body &body) {
+  withHalf({from, to}, [&](auto half) {
+    withFloat(from, half, [&](auto x) {
+      withFloat(to, half, [&](auto y) { body(x, y); });
+    });
+  });
+}
+
 template <typename X, typename Y>
 PEFT_INLINE void copyRow(const X *from, Y *to, uint64_t columns) {
   forLanes(0, columns, [&](auto load, auto store) { store(to, load(from)); });
@@ -124,15 +134,13 @@ Fault gather_rows(const Call &call) {
   if (Fault fault = checkIndex(call[op::index], start, rows, call[op::x].rows))
     return fault;
   const int32_t *index = call[op::index].as<int32_t>() + start;
-  withFloat(call[op::x].type, [&](auto from) {
-    withFloat(call[op::y].type, [&](auto to) {
-      const auto *x = call[op::x].as<decltype(from)>();
-      auto *y = call[op::y].as<decltype(to)>();
-      parallel(call, rows, rowGrain(width), [=](uint64_t begin, uint64_t end) {
-        for (uint64_t i = begin; i < end; ++i)
-          copyRow(x + static_cast<uint64_t>(index[i]) * width, y + i * width,
-                  width);
-      });
+  withFloats(call[op::x].type, call[op::y].type, [&](auto from, auto to) {
+    const auto *x = call[op::x].as<decltype(from)>();
+    auto *y = call[op::y].as<decltype(to)>();
+    parallel(call, rows, rowGrain(width), [=](uint64_t begin, uint64_t end) {
+      for (uint64_t i = begin; i < end; ++i)
+        copyRow(x + static_cast<uint64_t>(index[i]) * width, y + i * width,
+                width);
     });
   });
   return {};
@@ -146,15 +154,13 @@ Fault scatter_rows(const Call &call) {
   if (Fault fault = checkIndex(call[op::index], start, rows, call[op::y].rows))
     return fault;
   const int32_t *index = call[op::index].as<int32_t>() + start;
-  withFloat(call[op::x].type, [&](auto from) {
-    withFloat(call[op::y].type, [&](auto to) {
-      const auto *x = call[op::x].as<decltype(from)>();
-      auto *y = call[op::y].as<decltype(to)>();
-      parallel(call, rows, rowGrain(width), [=](uint64_t begin, uint64_t end) {
-        for (uint64_t i = begin; i < end; ++i)
-          copyRow(x + i * width, y + static_cast<uint64_t>(index[i]) * width,
-                  width);
-      });
+  withFloats(call[op::x].type, call[op::y].type, [&](auto from, auto to) {
+    const auto *x = call[op::x].as<decltype(from)>();
+    auto *y = call[op::y].as<decltype(to)>();
+    parallel(call, rows, rowGrain(width), [=](uint64_t begin, uint64_t end) {
+      for (uint64_t i = begin; i < end; ++i)
+        copyRow(x + i * width, y + static_cast<uint64_t>(index[i]) * width,
+                width);
     });
   });
   return {};

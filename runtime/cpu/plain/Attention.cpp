@@ -2,8 +2,8 @@
 //
 // The reference of simd/Attention*.cpp: the same blocks in the same order,
 // every product one ascending chain of fma, every rounding at the same place.
-// With bf16 the probabilities and their gradients are rounded to bf16 before
-// they are multiplied; the sum of a row takes them unrounded.
+// In 16 bits the probabilities and their gradients are rounded before they are
+// multiplied; the sum of a row takes them unrounded.
 //
 //===----------------------------------------------------------------------===//
 #include "../AttentionShape.h"
@@ -59,13 +59,6 @@ Lanes lanesAt(const float *from) {
 }
 void putLanes(float *to, Lanes value) {
   store(reinterpret_cast<F32 *>(to), value);
-}
-
-/// `value` as an operand of the compute type C holds it.
-template <typename C> Lanes rounded(Lanes value) {
-  if constexpr (sizeof(C) == sizeof(BF16))
-    return roundToBF16(value);
-  return value;
 }
 
 template <typename C> void put(C *to, float value) {
@@ -312,7 +305,7 @@ Fault attention_fwd(const Call &call) {
   const AttentionShape shape = attentionShape(
       call, call[op::q].rows, call[op::segments],
       {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
-  withFloat(call[op::q].type, [&](auto element) {
+  withElement(call[op::q].type, [&](auto element) {
     call.pool->forRanges(
         shape.batch * shape.heads, 1,
         [&](unsigned thread, uint64_t begin, uint64_t end) {
@@ -334,7 +327,7 @@ Fault attention_bwd(const Call &call) {
   const uint64_t headSize = shape.paddedSeq() * shape.headDim;
   float *dk = reinterpret_cast<float *>(call.sharedWorkspace);
   float *dv = dk + shape.batch * shape.heads * headSize;
-  withFloat(call[op::q].type, [&](auto element) {
+  withElement(call[op::q].type, [&](auto element) {
     using C = decltype(element);
     call.pool->forRanges(shape.batch * shape.heads, 1,
                          [&](unsigned thread, uint64_t begin, uint64_t end) {

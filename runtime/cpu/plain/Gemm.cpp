@@ -18,8 +18,7 @@ float dropped(const Dropout &dropout, uint64_t row, uint64_t feature,
               float value, DType compute) {
   if (!dropout.keeps(row, feature))
     return 0;
-  float kept = value * dropout.scale;
-  return compute == DType::bf16 ? bf16ToFloat(floatToBf16(kept)) : kept;
+  return roundTo(compute, value * dropout.scale);
 }
 
 float leftElement(const Gemm &gemm, const Product &product, uint64_t row,

@@ -167,11 +167,10 @@ void differentiate(const AttentionShape &shape, uint64_t queryBlock,
     for (uint64_t i = 0; i < blockSize; ++i)
       for (uint64_t j = 0; j < blockSize; j += laneCount) {
         const Probability value = at(i, j);
-        const bool narrow = form == Form::widened;
         storeWords(scratch.p + i * blockSize + j,
-                   asInts(narrow ? roundToBF16(value.p) : value.p));
+                   asInts(rounded<TypeOf<form>>(value.p)));
         storeWords(scratch.ds + i * blockSize + j,
-                   asInts(narrow ? roundToBF16(value.ds) : value.ds));
+                   asInts(rounded<TypeOf<form>>(value.ds)));
       }
   } else {
     // Two keys by thirty-two queries: pairs in both directions.
@@ -211,11 +210,11 @@ void visit(const AttentionShape &shape, const Shared &shared, uint64_t keyAt,
       shared.values + keyAt, words,    scratch.grads + at, blockSize, steps,
       scratch.dscores,       blockSize};
   if (diagonal) {
-    multiplyDiagonal<form>(scores);
-    multiplyDiagonal<form>(dscores);
+    multiplyDiagonal<tileForm(form)>(scores);
+    multiplyDiagonal<tileForm(form)>(dscores);
   } else {
-    multiply<form, Start::zero>(scores, blockSize, blockSize);
-    multiply<form, Start::zero>(dscores, blockSize, blockSize);
+    multiply<tileForm(form), Start::zero>(scores, blockSize, blockSize);
+    multiply<tileForm(form), Start::zero>(dscores, blockSize, blockSize);
   }
   if (masked)
     maskScores(shape, row, queryBlock, keyBlock, scratch.scores);
@@ -228,13 +227,13 @@ void visit(const AttentionShape &shape, const Shared &shared, uint64_t keyAt,
                       dim};
   // The diagonal is a key block's first.
   if (diagonal) {
-    multiplyFromDiagonal<form>(dv, dim);
-    multiplyFromDiagonal<form>(dk, dim);
+    multiplyFromDiagonal<tileForm(form)>(dv, dim);
+    multiplyFromDiagonal<tileForm(form)>(dk, dim);
   } else {
-    multiply<form, Start::resume>(dv, blockSize, dim);
-    multiply<form, Start::resume>(dk, blockSize, dim);
+    multiply<tileForm(form), Start::resume>(dv, blockSize, dim);
+    multiply<tileForm(form), Start::resume>(dk, blockSize, dim);
   }
-  multiply<form, Start::resume>({shared.turnedKeys + keyAt, across,
+  multiply<tileForm(form), Start::resume>({shared.turnedKeys + keyAt, across,
                                  scratch.dsAcross, blockSize, across,
                                  scratch.dq + at, blockSize},
                                 dim, blockSize);
@@ -335,8 +334,8 @@ Fault attention_bwd(const Call &call) {
   const AttentionShape shape = attentionShape(
       call, call[op::q].rows, call[op::segments],
       {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
-  withFloat(call[op::q].type,
-            [&](auto element) { backward<decltype(element)>(call, shape); });
+  withElement(call[op::q].type,
+              [&](auto element) { backward<decltype(element)>(call, shape); });
   return {};
 }
 

@@ -86,12 +86,9 @@ void exponentiate(const AttentionShape &shape, Scratch &scratch) {
           scratch.p + i / elementsPerStep(form) * blockSize + j * laneCount;
       if constexpr (form == Form::pairs) {
         storeWords(to, pairAcross(even, odd));
-      } else if constexpr (form == Form::widened) {
-        storeWords(to, asInts(roundToBF16(even)));
-        storeWords(to + blockSize, asInts(roundToBF16(odd)));
       } else {
-        storeWords(to, asInts(even));
-        storeWords(to + blockSize, asInts(odd));
+        storeWords(to, asInts(rounded<TypeOf<form>>(even)));
+        storeWords(to + blockSize, asInts(rounded<TypeOf<form>>(odd)));
       }
     }
   for (unsigned j = 0; j < groups; ++j)
@@ -109,9 +106,9 @@ void visitKeys(const AttentionShape &shape, const uint32_t *keys,
       blockSize, stepsOf(form, shape.headDim), scratch.scores,
       blockSize};
   if (queryBlock == keyBlock)
-    multiplyDiagonal<form>(scores);
+    multiplyDiagonal<tileForm(form)>(scores);
   else
-    multiply<form, Start::zero>(scores, blockSize, blockSize);
+    multiply<tileForm(form), Start::zero>(scores, blockSize, blockSize);
   if (masked)
     maskScores(shape, row, queryBlock, keyBlock, scratch.scores);
   raiseMaximum(shape, scratch);
@@ -119,9 +116,9 @@ void visitKeys(const AttentionShape &shape, const uint32_t *keys,
   const Product product = {values,   keySteps,       scratch.p, blockSize,
                            keySteps, scratch.output, blockSize, scratch.shrink};
   if (first)
-    multiply<form, Start::zero>(product, dim, blockSize);
+    multiply<tileForm(form), Start::zero>(product, dim, blockSize);
   else
-    multiply<form, Start::scaled>(product, dim, blockSize);
+    multiply<tileForm(form), Start::scaled>(product, dim, blockSize);
 }
 
 template <typename C>
@@ -213,8 +210,8 @@ Fault attention_fwd(const Call &call) {
   const AttentionShape shape = attentionShape(
       call, call[op::q].rows, call[op::segments],
       {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
-  withFloat(call[op::q].type,
-            [&](auto element) { forward<decltype(element)>(call, shape); });
+  withElement(call[op::q].type,
+              [&](auto element) { forward<decltype(element)>(call, shape); });
   return {};
 }
 

@@ -13,15 +13,6 @@
 
 namespace peft::cpu::PEFT_PATH {
 
-#if defined(__AVX512BF16__)
-constexpr Form bf16Form = Form::pairs;
-#else
-constexpr Form bf16Form = Form::widened;
-#endif
-/// How a compute type's products are computed here.
-template <typename C>
-constexpr Form formOf = sizeof(C) == sizeof(BF16) ? bf16Form : Form::f32;
-
 /// Positions [0, count) of a block of one head, `stride` elements apart.
 template <typename C> struct Block {
   const C *from;

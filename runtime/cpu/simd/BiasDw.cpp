@@ -32,7 +32,7 @@ Fault bias_dw(const Call &call) {
   F32 *sums = call[dbias].as<F32>();
   call.pool->forRanges(
       columns, 64, [&](unsigned thread, uint64_t begin, uint64_t end) {
-        withFloat(gradient.type, [&](auto type) {
+        withElement(gradient.type, [&](auto type) {
           auto *from = gradient.as<decltype(type)>();
           for (uint64_t j = begin; j < end; j += laneCount)
             addColumns(from + j, columns, rows, end - j, sums + j);

@@ -108,7 +108,7 @@ void Item<form>::finish(uint64_t row, uint64_t rows, uint64_t offset,
                         const float *sums) {
   Lanes scale = broadcast(gemm.scale);
   uint64_t columns = validColumns(offset);
-  withFloat(gemm.out.type, [&](auto type) {
+  withElement(gemm.out.type, [&](auto type) {
     auto *out = gemm.out.as<decltype(type)>();
     for (uint64_t i = 0; i < rows; ++i)
       for (uint64_t j = 0; j < columns; j += laneCount) {
@@ -148,9 +148,9 @@ void Item<form>::computePanel(const Block &block, uint64_t row, uint64_t rows,
     tile.toStride = sumsStride();
   }
   if (block.slices[0].product->leftTransposed)
-    findTile<form, true>(rows, width / laneCount)(tile);
+    findTile<tileForm(form), true>(rows, width / laneCount)(tile);
   else
-    findTile<form, false>(rows, width / laneCount)(tile);
+    findTile<tileForm(form), false>(rows, width / laneCount)(tile);
   if (!toSums)
     finish(row, rows, offset, scratch);
 }
@@ -204,15 +204,9 @@ template <Form form> void multiplyAs(const Call &call, const Gemm &gemm) {
 }
 
 void multiply(const Call &call, const Gemm &gemm) {
-#if defined(__AVX512BF16__)
-  constexpr Form halves = Form::pairs;
-#else
-  constexpr Form halves = Form::widened;
-#endif
-  if (gemm.compute == DType::f32)
-    multiplyAs<Form::f32>(call, gemm);
-  else
-    multiplyAs<halves>(call, gemm);
+  withElement(gemm.compute, [&](auto type) {
+    multiplyAs<formOf<decltype(type)>>(call, gemm);
+  });
 }
 
 } // namespace

@@ -18,10 +18,10 @@ namespace peft::cpu::PEFT_PATH {
 
 /// Sixteen elements, rounded to the form's type.
 template <Form form, typename T> PEFT_INLINE Lanes loadRounded(const T *from) {
-  Lanes value = load(from);
-  if constexpr (form != Form::f32 && !std::is_same_v<T, BF16>)
-    return roundToBF16(value);
-  return value;
+  if constexpr (std::is_same_v<T, TypeOf<form>>)
+    return load(from);
+  else
+    return rounded<TypeOf<form>>(load(from));
 }
 
 /// Sixteen steps of one row, that is of 16 or 32 consecutive elements.

@@ -42,7 +42,7 @@ public:
   }
 
 private:
-  using Left = std::conditional_t<form == Form::f32, F32, BF16>;
+  using Left = TypeOf<form>;
 
   /// One step of all panels; `even` and `odd` start at the group's columns.
   template <typename T>

@@ -1,7 +1,7 @@
 //===- Tile.h - the innermost loop of a GEMM --------------------*- C++ -*-===//
 //
 // A tile holds rows x (16 x vectors) sums in registers and walks the packed
-// operands step by step. A step is one k in f32, or a pair of k in bf16: the
+// operands step by step. A step is one k as an f32, or a pair of k in bf16: the
 // even k lies in the high half of its 32-bit word, which vdpbf16ps adds first,
 // so both forms are the same ascending chain.
 //
@@ -13,6 +13,7 @@
 
 #include <array>
 #include <bit>
+#include <type_traits>
 #include <utility>
 
 #if defined(__clang__)
@@ -43,10 +44,30 @@ enum class Form {
   f32,     ///< f32 operands
   widened, ///< bf16 operands, widened when packed
   pairs,   ///< bf16 operands, two to a word
+  half,    ///< f16 operands, widened when packed
 };
 constexpr uint64_t elementsPerStep(Form form) {
   return form == Form::pairs ? 2 : 1;
 }
+/// The form whose products are computed by the same instructions.
+constexpr Form tileForm(Form form) {
+  return form == Form::pairs ? Form::pairs : Form::f32;
+}
+
+/// How a compute type's products are computed here.
+#if defined(__AVX512BF16__)
+constexpr Form bf16Form = Form::pairs;
+#else
+constexpr Form bf16Form = Form::widened;
+#endif
+template <typename C>
+constexpr Form formOf = std::is_same_v<C, F32>   ? Form::f32
+                        : std::is_same_v<C, F16> ? Form::half
+                                                 : bf16Form;
+/// The compute type of a form.
+template <Form form>
+using TypeOf = std::conditional_t<
+    form == Form::f32, F32, std::conditional_t<form == Form::half, F16, BF16>>;
 
 /// Packed words: an f32, or a pair of bf16.
 struct Tile {

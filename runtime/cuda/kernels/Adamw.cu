@@ -2,7 +2,7 @@
 #include "cuda/Kernels.h"
 #include "cuda/MultiTensor.h"
 #include "cuda/Numbers.h"
-#include "schema/CudaWorkspace.h"
+#include "schema/CudaParts.h"
 
 namespace peft::cuda {
 

@@ -8,7 +8,7 @@
 #include "cuda/Kernels.h"
 #include "cuda/Numbers.h"
 #include "cuda/RowIndex.h"
-#include "schema/CudaWorkspace.h"
+#include "schema/CudaParts.h"
 
 namespace peft::cuda {
 

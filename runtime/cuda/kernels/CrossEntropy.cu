@@ -74,6 +74,7 @@ struct Rows {
   uint64_t vocab;
   float *loss;
   FloatsOut dlogits; ///< none: the loss only
+  const float *lossScale = nullptr; ///< of the gradient; null: 1
 };
 
 template <unsigned n> __device__ void fillZero(const Rows &rows, uint64_t row) {
@@ -86,6 +87,7 @@ template <unsigned n>
 __device__ void writeGradient(const Rows &rows, uint64_t row, RowSum sum,
                               uint64_t target) {
   const float inverse = 1.0f / sum.total;
+  const float scale = rows.lossScale ? *rows.lossScale : 1.0f;
   for (uint64_t i = threadIdx.x * n; i < rows.vocab; i += blockDim.x * n) {
     float values[n];
     rows.logits.load(row * rows.vocab + i, values);
@@ -93,6 +95,7 @@ __device__ void writeGradient(const Rows &rows, uint64_t row, RowSum sum,
       values[j] = expf(values[j] - sum.largest) * inverse;
       if (i + j == target)
         values[j] -= 1.0f;
+      values[j] *= scale;
     }
     rows.dlogits.store(row * rows.vocab + i, values);
   }
@@ -148,7 +151,7 @@ Status cross_entropy_fwd(const Call &call) {
                           call.integer(op::row_start), logits.columns,
                           logits.rows, call[op::count].as<int32_t>(),
                           FaultKind::target, call.fault},
-                 logits.columns, call[op::loss].as<float>(), FloatsOut()});
+                 logits.columns, call[op::loss].as<float>(), FloatsOut(), nullptr});
 }
 
 Status cross_entropy_fwd_bwd(const Call &call) {
@@ -162,7 +165,7 @@ Status cross_entropy_fwd_bwd(const Call &call) {
                     call[op::count].as<int32_t>(), FaultKind::target,
                     call.fault},
            logits.columns, call[op::loss].as<float>(),
-           FloatsOut(call[op::dlogits])});
+           FloatsOut(call[op::dlogits]), call[op::loss_scale].as<float>()});
 }
 
 } // namespace peft::cuda

@@ -7,7 +7,7 @@
 #include "cuda/MultiTensor.h"
 #include "cuda/Numbers.h"
 #include "cuda/Reduce.h"
-#include "schema/CudaWorkspace.h"
+#include "schema/CudaParts.h"
 
 #include <algorithm>
 

@@ -56,6 +56,7 @@ struct StepEnd {
   int32_t *optimizerStep;
   double *adam, *metrics;
   int32_t *apply;
+  const float *lossScale; ///< null: 1
 };
 
 __global__ void endStep(Gate gate, StepEnd s) {
@@ -64,13 +65,14 @@ __global__ void endStep(Gate gate, StepEnd s) {
   const bool any = *s.tokens > 0;
   const double count = static_cast<double>(*s.tokens);
   const double loss = any ? *s.lossSum / count : 0;
-  const double norm = any ? sqrt(*s.normSum) / count : 0;
+  const double scaled = count * (s.lossScale ? double(*s.lossScale) : 1.0);
+  const double norm = any ? sqrt(*s.normSum) / scaled : 0;
   const bool apply = any && isFinite(loss) && isFinite(norm);
   if (apply && *s.optimizerStep < INT32_MAX)
     ++*s.optimizerStep;
   const double most = *s.maxGradNorm;
   const double clip = most > 0 ? most / (norm + 1e-6) : 1;
-  s.adam[0] = any ? (clip < 1 ? clip : 1) / count : 0;
+  s.adam[0] = any ? (clip < 1 ? clip : 1) / scaled : 0;
   s.adam[1] = *s.learningRate;
   s.adam[2] = *s.beta1;
   s.adam[3] = *s.beta2;
@@ -85,6 +87,26 @@ __global__ void endStep(Gate gate, StepEnd s) {
   *s.apply = apply;
   *s.lossSum = *s.normSum = 0;
   *s.tokens = 0;
+}
+
+__global__ void adjustScale(Gate gate, const double *metrics, float *scale,
+                            int32_t *goodSteps, int32_t *proceed,
+                            int64_t growthInterval) {
+  if (closed(gate) || threadIdx.x != 0)
+    return;
+  constexpr float least = 0x1p-14f, most = 0x1p16f;
+  const bool any = metrics[2] > 0, applied = metrics[3] > 0;
+  const bool overflowed = any && !applied && isFinite(metrics[0]);
+  *proceed = !any || applied || (overflowed && *scale > least);
+  if (overflowed && *scale > least) {
+    *scale = *scale / 2;
+    *goodSteps = 0;
+  } else if (applied) {
+    const bool grows = *goodSteps + int64_t{1} >= growthInterval;
+    if (grows)
+      *scale = *scale < most / 2 ? *scale * 2 : most;
+    *goodSteps = grows ? 0 : *goodSteps + 1;
+  }
 }
 
 } // namespace
@@ -119,8 +141,19 @@ Status finish_step(const Call &call) {
                     call[op::optimizer_step].as<int32_t>(),
                     scalar(op::adam),
                     scalar(op::metrics),
-                    call[op::apply].as<int32_t>()};
+                    call[op::apply].as<int32_t>(),
+                    call[op::loss_scale].as<float>()};
   return launch(call, Grid{.threads = 32}, endStep, end);
+}
+
+Status adjust_loss_scale(const Call &call) {
+  namespace op = kernels::adjust_loss_scale;
+  return launch(call, Grid{.threads = 32}, adjustScale,
+                call[op::metrics].as<double>(),
+                call[op::loss_scale].as<float>(),
+                call[op::good_steps].as<int32_t>(),
+                call[op::proceed].as<int32_t>(),
+                call.integer(op::growth_interval));
 }
 
 } // namespace peft::cuda

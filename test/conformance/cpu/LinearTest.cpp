@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "LinearProblem.h"
-#include "Suite.h"
+#include "../Suite.h"
 
 #include "cpu/Numbers.h"
 #include "peft/Philox.h"
@@ -16,6 +16,9 @@
 using namespace peft;
 using namespace peft::cpu;
 using namespace peft::cpu::test;
+using conformance::computeTypes;
+using conformance::Conformance;
+using conformance::toleranceOf;
 
 namespace {
 
@@ -184,14 +187,14 @@ void checkReference(const std::string &kernel, const Sizes &sizes,
   const Tensor &before = problem[problem.output];
   bool sums =
       kernel == "linear_dw" || kernel == "bias_dw" || kernel == "lora_down_dw";
-  bool bf16 = variant.compute == DType::bf16;
   double epsilon = 0x1p-24 * static_cast<double>(sizes.m + sizes.n + sizes.k);
-  // bf16 operands are exact in f32; rounding is that of weights, of masked
+  // 16-bit operands are exact in f32; rounding is that of weights, of masked
   // values and of the result.
-  if (bf16 && (variant.weight != DType::bf16 || variant.dropout))
-    epsilon += 0x1p-8;
-  if (result.type == DType::bf16)
-    epsilon += 0x1p-8;
+  double unit = toleranceOf(variant.compute, 0, 0x1p-8);
+  if (variant.weight != variant.compute || variant.dropout)
+    epsilon += unit;
+  if (result.type == variant.compute)
+    epsilon += unit;
   for (uint64_t i = 0; i < result.rows; ++i)
     for (uint64_t j = 0; j < result.columns; ++j) {
       if (variant.count && !sums && i >= sizes.m - 2) {
@@ -205,8 +208,8 @@ void checkReference(const std::string &kernel, const Sizes &sizes,
 }
 
 void checkReference(const std::string &kernel) {
-  for (DType compute : {DType::f32, DType::bf16})
-    for (DType weight : {DType::f32, DType::bf16, DType::f16})
+  for (DType compute : computeTypes)
+    for (DType weight : computeTypes)
       for (unsigned bits = 0; bits < 32; ++bits) {
         Variant variant{compute, weight};
         variant.init = bits & 1;
@@ -228,7 +231,9 @@ void checkReference(const std::string &kernel) {
 Variant randomVariant(std::mt19937_64 &random) {
   constexpr DType weights[] = {DType::f32, DType::bf16, DType::f16};
   Variant variant;
-  variant.compute = random() % 3 ? DType::bf16 : DType::f32;
+  constexpr DType types[] = {DType::f32, DType::bf16, DType::bf16, DType::f16,
+                             DType::f16};
+  variant.compute = types[random() % std::size(types)];
   variant.weight = weights[random() % 3];
   variant.out = random() % 2 ? variant.compute : DType::f32;
   variant.init = random() % 2;
@@ -286,6 +291,8 @@ void checkEveryRowCount(const std::string &kernel) {
   for (uint64_t rows = 1; rows <= 30; ++rows) {
     checkPaths(kernel, {rows, rows + 3, 40, rows},
                {DType::bf16, DType::bf16, DType::bf16}, rows);
+    checkPaths(kernel, {rows, rows + 3, 40, rows},
+               {DType::f16, DType::f16, DType::f16}, rows);
     checkPaths(kernel, {rows, rows + 3, 40, rows}, {}, rows);
     if (testing::Test::HasFatalFailure())
       return;
@@ -300,7 +307,7 @@ void checkLargeShapes(const std::string &kernel, std::mt19937_64 &random) {
                               {1100, 33, 40, 3},
                               {16, 130, 530, 600}};
   for (const Sizes &sizes : shapes)
-    for (DType compute : {DType::f32, DType::bf16}) {
+    for (DType compute : computeTypes) {
       Variant variant = randomVariant(random);
       variant.compute = compute;
       variant.out = random() % 2 ? compute : DType::f32;
@@ -311,16 +318,12 @@ void checkLargeShapes(const std::string &kernel, std::mt19937_64 &random) {
 }
 
 void checkNotFinite(const std::string &kernel) {
-  for (DType compute : {DType::f32, DType::bf16}) {
+  for (DType compute : computeTypes) {
     LinearProblem problem =
         makeProblem(kernel, {20, 40, 50, 16}, {compute, compute, compute}, 3);
     Tensor &tensor = problem.tensors.at(problem.has("dy") ? "dy" : "x");
     auto put = [&](uint64_t at, float value) {
-      if (compute == DType::bf16)
-        storeAt(tensor.data(), at,
-                static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
-      else
-        storeAt(tensor.data(), at, value);
+      peft::storeFloat(tensor.data(), compute, at, value);
     };
     put(3, std::nanf(""));
     put(tensor.columns + 7, INFINITY);
@@ -346,7 +349,6 @@ void checkKernel(const std::string &kernel) {
   checkNotFinite(kernel);
 }
 
-using conformance::Conformance;
 TEST_F(Conformance, linear_fwd) { checkKernel("linear_fwd"); }
 TEST_F(Conformance, linear_lora_fwd) { checkKernel("linear_lora_fwd"); }
 TEST_F(Conformance, linear_dx) { checkKernel("linear_dx"); }
@@ -378,7 +380,7 @@ TEST(Linear, AnySplitIntoMicroBatchesGivesTheSameSums) {
   paths.push_back(Path::plain);
   for (const char *kernel : {"linear_dw", "bias_dw", "lora_down_dw"})
     for (Path path : paths)
-      for (DType compute : {DType::f32, DType::bf16})
+      for (DType compute : computeTypes)
         for (unsigned trial = 0; trial < 8; ++trial) {
           uint64_t m = 2 + random() % 40;
           Variant variant{compute, compute, compute};
@@ -398,6 +400,32 @@ TEST(Linear, AnySplitIntoMicroBatchesGivesTheSameSums) {
           ASSERT_EQ(0u, countDifferences(all, part[part.output]))
               << kernel << " " << nameOf(path) << " rows " << m;
         }
+}
+
+/// What leaves f16's range becomes infinite, which the loss scale reacts to;
+/// what is small keeps its bits down to 2^-24, in operands and results.
+TEST(Linear, HalfResultsOverflowAndStayDenormal) {
+  std::vector<Path> paths = vectorPaths();
+  paths.push_back(Path::plain);
+  LinearProblem problem("linear_fwd", 1);
+  problem.add("x", DType::f16, 1, 1);
+  problem.add("w", DType::f16, 4, 1);
+  problem.add("y", DType::f16, 1, 4);
+  peft::storeFloat(problem.tensors["x"].data(), DType::f16, 0, 0x1p-9f);
+  const float weights[] = {0x1p-15f, -0x1p-20f, 0x1p15f, 0};
+  for (unsigned i = 0; i < 4; ++i)
+    peft::storeFloat(problem.tensors["w"].data(), DType::f16, i, weights[i]);
+  for (Path path : paths) {
+    Tensor y = problem.run(path, 1);
+    EXPECT_EQ(y.at(0, 0), 0x1p-24) << nameOf(path);
+    EXPECT_EQ(y.at(0, 1), 0) << nameOf(path);
+    EXPECT_EQ(y.at(0, 2), 64) << nameOf(path);
+  }
+  peft::storeFloat(problem.tensors["x"].data(), DType::f16, 0, -2);
+  for (Path path : paths) {
+    EXPECT_EQ(problem.run(path, 1).at(0, 2), -INFINITY) << nameOf(path);
+    EXPECT_EQ(problem.run(path, 1).at(0, 1), 0x1p-19) << nameOf(path);
+  }
 }
 
 /// A count past the index must not make the kernel read behind it.

@@ -28,7 +28,7 @@ public:
   LinearProblem(const std::string &kernel, uint64_t seed);
 
   /// Fills the tensor with numbers around `size`; `special` mixes in zeros of
-  /// both signs and denormals.
+  /// both signs and denormals of f32 and of f16.
   Tensor &add(const std::string &operand, DType type, uint64_t rows,
               uint64_t columns, double size = 1);
   Tensor &addIntegers(const std::string &operand, DType type,
