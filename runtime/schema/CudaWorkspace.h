@@ -66,9 +66,16 @@ inline Saturating cudaMasked(const LaunchShape &d, bool masked, int operand,
   return masked ? cudaArea(elements * d.bytes(operand)) : 0;
 }
 
-/// One f32 per query and head: the sum of dO x O.
-constexpr Saturating cudaAttentionDelta(Saturating rows, Saturating heads) {
-  return cudaArea(rows * heads * 4);
+/// Attention backward: two numbers per query and head. Nothing of attention is
+/// more than linear in the rows.
+constexpr Saturating cudaAttentionNumbers(Saturating rows, Saturating heads) {
+  return cudaArea(rows * heads * 8);
+}
+/// Least and greatest segment of every 32 positions of a batch row.
+inline Saturating cudaAttentionRanges(const LaunchShape &d, int segments,
+                                      Saturating rows, Saturating seq) {
+  return d.has(segments) ? cudaArea(rows / seq * (roundUp(seq, 32) / 32) * 8)
+                         : 0;
 }
 
 /// The parts of a sum over rows (rms_norm_dw, bias_dw).
