@@ -51,7 +51,7 @@ size_t draw(size_t count);
 cudaError_t fail(const Status &status);
 cudaError_t state();
 
-/// How often memory was asked for since the last graph was launched first.
+/// Whether a graph was launched since all memory was free.
 bool allocationIsForbidden();
 void forbidAllocation();
 
@@ -93,6 +93,7 @@ struct peft::card::GraphData {
   std::vector<std::unique_ptr<CUgraphNode_st>> nodes;
   std::vector<cudaGraphConditionalHandle> conditions; ///< created for it
   cudaStream_t origin = nullptr;
+  std::vector<cudaStream_t> followers; ///< that it recorded besides
 };
 
 #endif // PEFT_TEST_CARD_MACHINE_H

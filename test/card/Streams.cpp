@@ -86,9 +86,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event,
                                 unsigned) {
   if (event->graph) {
     // A stream that waits for a recording one is recorded too.
-    if (!stream->recording)
+    if (!stream->recording) {
       stream->point.clear();
-    else if (stream->recording != event->graph)
+      event->graph->followers.push_back(stream);
+    } else if (stream->recording != event->graph)
       return cudaErrorStreamCaptureIsolation;
     stream->recording = event->graph;
     for (cudaGraphNode_t node : event->point)
@@ -121,12 +122,6 @@ cudaGraphNode_t GraphData::add(Work work, std::vector<cudaGraphNode_t> before) {
   return nodes.back().get();
 }
 
-/// The streams that record, to end all of a graph at once.
-static std::vector<cudaStream_t> &recorders() {
-  static std::vector<cudaStream_t> streams;
-  return streams;
-}
-
 static cudaError_t beginRecording(cudaStream_t stream,
                                   std::shared_ptr<GraphData> graph) {
   if (stream->recording)
@@ -134,7 +129,6 @@ static cudaError_t beginRecording(cudaStream_t stream,
   graph->origin = stream;
   stream->recording = std::move(graph);
   stream->point.clear();
-  recorders().push_back(stream);
   return state();
 }
 
@@ -169,7 +163,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
     return cudaErrorStreamCaptureUnmatched;
   bool joined = isJoined(*data, stream->point);
   stream->recording = nullptr;
-  std::erase(recorders(), stream);
+  for (cudaStream_t follower : data->followers)
+    follower->recording = nullptr;
   *graph = new CUgraph_st{data};
   if (joined)
     return state();
