@@ -286,7 +286,8 @@ Status plainGemm(const Call &call, const PlainGemm &gemm) {
   const uint64_t elements = gemm.rows * gemm.columns;
   uint64_t parts = std::min({(device.partDepth + depthOfPart - 1) / depthOfPart,
                              mostParts, enoughBlocks / (grid.x * grid.y + 1)});
-  if (gemm.productCount > 1 || gemm.firstApart || elements == 0)
+  const bool limitsRows = gemm.count && !gemm.countsDepth;
+  if (gemm.productCount > 1 || gemm.firstApart || limitsRows || elements == 0)
     parts = 1;
   else
     parts = std::min(parts, gemm.scratchBytes / (elements * sizeof(float)));
