@@ -76,13 +76,13 @@ __device__ inline void loadTransposed(uint32_t (&to)[2], const void *row) {
 }
 
 #define PEFT_MMA_16(type)                                                      \
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type          \
+  asm("mma.sync.aligned.m16n8k16.row.col.f32." type "." type          \
                ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"    \
                : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])    \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),        \
                  "r"(b[1]))
 #define PEFT_MMA_8(type, a0, a1, b0)                                           \
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32." type "." type           \
+  asm("mma.sync.aligned.m16n8k8.row.col.f32." type "." type           \
                ".f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"             \
                : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])    \
                : "r"(a0), "r"(a1), "r"(b0))
