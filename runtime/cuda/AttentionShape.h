@@ -1,8 +1,8 @@
 //===- AttentionShape.h - who sees whom, on the card ------------*- C++ -*-===//
 //
 // What every attention kernel knows: sizes, strides, and which keys a query
-// sees: those of its batch row with key <= query, query - key < window and, with
-// segments, of its segment. Whole tiles that cannot meet are skipped.
+// sees: those of its batch row with key <= query, query - key < window and,
+// with segments, of its segment. Whole tiles that cannot meet are skipped.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_CUDA_ATTENTIONSHAPE_H
@@ -102,7 +102,8 @@ __device__ inline bool meet(SegmentRange a, SegmentRange b) {
 __device__ inline bool needsMask(const AttentionShape &shape, uint32_t row,
                                  Span queries, Span keys, uint32_t queryTile,
                                  uint32_t keyTile) {
-  if (queries.end - queries.begin < queryTile || keys.end - keys.begin < keyTile)
+  if (queries.end - queries.begin < queryTile ||
+      keys.end - keys.begin < keyTile)
     return true;
   if (keys.end > queries.begin + 1 ||
       queries.end - 1 - keys.begin >= shape.window)
@@ -130,14 +131,15 @@ struct AttentionBlock {
   const int32_t *segments; ///< of the batch row, or null
 };
 
-/// Block `number` of rows x heads x tiles of `size` positions. `descending`: the
-/// last tiles first, for queries, whose last ones have most to do.
+/// Block `number` of rows x heads x tiles of `size` positions. `descending`:
+/// the last tiles first, for queries, whose last ones have most to do.
 __device__ inline AttentionBlock attentionBlock(const AttentionShape &shape,
                                                 uint32_t heads, uint32_t size,
                                                 uint32_t number,
                                                 bool descending) {
   const uint32_t tiles = (shape.seq + size - 1) / size;
-  const uint32_t tile = descending ? tiles - 1 - number % tiles : number % tiles;
+  const uint32_t ascent = number % tiles;
+  const uint32_t tile = descending ? tiles - 1 - ascent : ascent;
   AttentionBlock block;
   block.head = number / tiles % heads;
   block.row = number / tiles / heads;

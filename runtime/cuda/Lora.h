@@ -1,8 +1,8 @@
 //===- Lora.h - the skinny products of LoRA under dropout -------*- C++ -*-===//
 //
-// Our own kernels: a mask belongs to a module, so nothing can be merged, and the
-// masked input is never written. Tensor cores in bf16 and f16, PlainGemm in f32.
-// The calls are those of kernels.def, with dropout > 0.
+// Our own kernels: a mask belongs to a module, so nothing can be merged, and
+// the masked input is never written. Tensor cores in bf16 and f16, PlainGemm in
+// f32. The calls are those of kernels.def, with dropout > 0.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_CUDA_LORA_H
@@ -20,8 +20,8 @@ Status loraDownFwdMasked(const Call &call);
 Status loraDownDwMasked(const Call &call);
 
 /// The first half of linear_lora_dx: out = init + mask(dt a), [m, k] in any
-/// float type; dy w is then added to it. `out` may be the call's init. Rows past
-/// the count stay. No workspace.
+/// float type; dy w is then added to it. `out` may be the call's init. Rows
+/// past the count stay. No workspace.
 Status loraDxMasked(const Call &call, const Operand &out);
 /// The same into the call's dx.
 Status loraDxMasked(const Call &call);

@@ -27,7 +27,8 @@
 namespace peft::cuda {
 
 /// Two elements as a register of mma holds them.
-template <typename T> __device__ inline uint32_t packPair(float low, float high) {
+template <typename T>
+__device__ inline uint32_t packPair(float low, float high) {
 #if defined(__CUDACC__)
   uint32_t bits;
   if constexpr (std::is_same_v<T, BF16>) {

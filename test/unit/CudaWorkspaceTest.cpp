@@ -27,7 +27,8 @@ uint64_t attentionBytes(const char *kernel, uint64_t seq) {
 TEST(CudaWorkspace, attentionIsLinearInTheSequence) {
   for (const char *kernel : {"attention_fwd", "attention_bwd"})
     for (uint64_t seq : {uint64_t(4096), uint64_t(1) << 17, uint64_t(1) << 24})
-      EXPECT_EQ(attentionBytes(kernel, 2 * seq), 2 * attentionBytes(kernel, seq))
+      EXPECT_EQ(attentionBytes(kernel, 2 * seq),
+                2 * attentionBytes(kernel, seq))
           << kernel << " at " << seq;
   // Two numbers per query and head, and two per 32 positions.
   EXPECT_EQ(attentionBytes("attention_bwd", 4096),

@@ -1,11 +1,11 @@
 //===- AttentionBackward.cu - gradients of attention on tensor cores ------===//
 //
 // Two passes, each of which computes the probabilities again from q, k and lse,
-// so that every sum has one owner and one order: one block per tile of keys adds
-// dk and dv over the heads of the group and their queries, one block per tile of
-// queries adds dq over the keys. What stays in shared memory for the whole block
-// is `resident`; what goes by has two buffers, one of which is filled while the
-// other is read.
+// so that every sum has one owner and one order: one block per tile of keys
+// adds dk and dv over the heads of the group and their queries, one block per
+// tile of queries adds dq over the keys. What stays in shared memory for the
+// whole block is `resident`; what goes by has two buffers, one of which is
+// filled while the other is read.
 //
 //===----------------------------------------------------------------------===//
 #include "AttentionEngines.h"
@@ -239,7 +239,8 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
   };
   const uint32_t position = block.own.begin + threadIdx.x / 32 * 16;
   const unsigned lane = threadIdx.x % 32;
-  const QueryNumbers *numbers = at.numbers + shape.numberAt(block.row, block.head);
+  const QueryNumbers *numbers =
+      at.numbers + shape.numberAt(block.row, block.head);
   const QueryNumbers of[2] = {
       numbersOf(numbers, position + lane / 4, shape.seq),
       numbersOf(numbers, position + lane / 4 + 8, shape.seq)};

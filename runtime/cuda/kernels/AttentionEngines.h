@@ -1,8 +1,8 @@
-//===- AttentionEngines.h - the engines of attention -------------*- C++ -*-===//
+//===- AttentionEngines.h - the engines of attention ------------*- C++ -*-===//
 //
 // Attention.cu reads a call, prepares what every engine needs and takes one:
-// tensor cores for bf16 and f16 with heads of up to 256 features in whole chunks
-// of 16 bytes, CUDA cores for all others (f32 above all).
+// tensor cores for bf16 and f16 with heads of up to 256 features in whole
+// chunks of 16 bytes, CUDA cores for all others (f32 above all).
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_CUDA_KERNELS_ATTENTIONENGINES_H

@@ -119,7 +119,8 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
 
   q.load(at.q + queryAt, shape.queryStride(), shape.headDim, block.own);
   uint32_t key = walk.from(shape, walk.all.begin);
-  keyTile.load(at.k + keyAt, shape.keyStride(), shape.headDim, walk.tileAt(key));
+  keyTile.load(at.k + keyAt, shape.keyStride(), shape.headDim,
+               walk.tileAt(key));
   closeCopies();
   while (key < walk.all.end) {
     const Span keys = walk.tileAt(key);
@@ -145,7 +146,8 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
     awaitCopies<0>();
     __syncthreads(); // the values are here, and nobody reads the keys any more
     if (key < walk.all.end)
-      keyTile.load(at.k + keyAt, shape.keyStride(), shape.headDim, walk.tileAt(key));
+      keyTile.load(at.k + keyAt, shape.keyStride(), shape.headDim,
+                   walk.tileAt(key));
     closeCopies();
     multiplyValues<T, Tiling::dim, Tiling::rowTiles>(output, scores, valueTile,
                                                      0);

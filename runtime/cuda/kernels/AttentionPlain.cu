@@ -1,7 +1,7 @@
 //===- AttentionPlain.cu - attention on CUDA cores ------------------------===//
 //
-// For f32, which has no tensor core product of its own width, and for heads that
-// the tensor kernels do not take. The same three walks over tiles as
+// For f32, which has no tensor core product of its own width, and for heads
+// that the tensor kernels do not take. The same three walks over tiles as
 // AttentionForward.cu and AttentionBackward.cu. A block sums at most 256 of a
 // head's features; larger heads have several blocks that compute the same
 // scores.

@@ -1,8 +1,8 @@
 //===- AttentionPlainTile.h - tiles of a head for CUDA cores ----*- C++ -*-===//
 //
 // 128 threads work on 32 resident rows against 64 passing ones; thread (y, x)
-// of 8 x 16 has rows 4y .. 4y + 3 and columns 4x .. 4x + 3. Any element type and
-// head size: elements are widened to f32 on their way into shared memory.
+// of 8 x 16 has rows 4y .. 4y + 3 and columns 4x .. 4x + 3. Any element type
+// and head size: elements are widened to f32 on their way into shared memory.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_CUDA_KERNELS_ATTENTIONPLAINTILE_H

@@ -1,8 +1,8 @@
 //===- LoraDownSums.cu - da += dt^T mask(x) on tensor cores ---------------===//
 //
-// A block sums 32 features of some ranks over a part of the rows; its warps take
-// turns over tiles of 16 rows. The sums of warps, then those of parts, are added
-// in order.
+// A block sums 32 features of some ranks over a part of the rows; its warps
+// take turns over tiles of 16 rows. The sums of warps, then those of parts, are
+// added in order.
 //
 //===----------------------------------------------------------------------===//
 #include "LoraFragments.h"
@@ -87,7 +87,8 @@ __global__ void __launch_bounds__(sumWarps * 32)
   __shared__ float parts[sumWarps][rankTiles * 16][sumFeatures];
   const uint64_t usable = usableRows(
       at.limit, at.dropout, at.fault,
-      threadIdx.x == 0 && blockIdx.x == 0 && blockIdx.y == 0 && blockIdx.z == 0);
+      threadIdx.x == 0 && blockIdx.x == 0 && blockIdx.y == 0 &&
+          blockIdx.z == 0);
   const uint64_t firstFeature = uint64_t(blockIdx.x) * sumFeatures;
   const uint64_t firstRank = uint64_t(blockIdx.y) * rankTiles * 16;
   const uint64_t begin = blockIdx.z * at.partRows;

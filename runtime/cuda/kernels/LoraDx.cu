@@ -27,9 +27,9 @@ template <typename T> struct DxOperands {
   FaultSlot *fault;
 };
 
-/// Ranks [first, first + 16 tiles) of the 64 features as B. Tile 2i + j of eight
-/// columns has at column g feature 16i + 4 (g / 2) + 2j + g % 2, so that a lane
-/// gets sums of four features in a row from two tiles.
+/// Ranks [first, first + 16 tiles) of the 64 features as B. Tile 2i + j of
+/// eight columns has at column g feature 16i + 4 (g / 2) + 2j + g % 2, so that
+/// a lane gets sums of four features in a row from two tiles.
 template <typename T, unsigned rankTiles>
 __device__ inline void loadRight(uint32_t (&right)[rankTiles][8][2],
                                  const Weight &a, uint64_t firstRank,

@@ -1,7 +1,7 @@
 //===- cuda/LinearTest.cpp - our products, and those under dropout --------===//
 //
-// Sizes have two tiles and a remainder in every dimension, and rows that are not
-// whole packs of 16 bytes.
+// Sizes have two tiles and a remainder in every dimension, and rows that are
+// not whole packs of 16 bytes.
 //
 //===----------------------------------------------------------------------===//
 #include "../Suite.h"
