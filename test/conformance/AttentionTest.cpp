@@ -120,7 +120,7 @@ TEST_F(Conformance, attention_fwd) {
           .input("v", type, shape.rows(), shape.keyWidth())
           .output("o", type, shape.rows(), shape.width())
           .output("lse", DType::f32, shape.heads, shape.rows());
-      attributes(launch, shape).expectSameBits();
+      attributes(launch, shape).slack(2).expectSameBits();
       Reference reference(shape, launch);
       reference.compute();
       launch.expectNear("o", reference.o, toleranceOf(type, 1e-5, 8e-3));
