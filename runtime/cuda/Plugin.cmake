@@ -49,7 +49,7 @@ foreach(source ${deviceSources})
   set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}.o)
   add_custom_command(OUTPUT ${object} DEPENDS ${source} DEPFILE ${object}.d
     COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -c ${source} -o ${object} -MD -MF ${object}.d
-            -std=c++20 -O2 -DNDEBUG -ccbin ${PEFT_CUDA_HOST_COMPILER} ${archFlags}
+            -std=c++20 -O2 -DNDEBUG --expt-relaxed-constexpr -ccbin ${PEFT_CUDA_HOST_COMPILER} ${archFlags}
             -Xcompiler=-fPIC,-fvisibility=hidden --threads 2
             -I${CMAKE_CURRENT_SOURCE_DIR}/.. -I${CMAKE_CURRENT_SOURCE_DIR}/../include
     COMMENT "nvcc ${name}.cu" VERBATIM)
