@@ -4,6 +4,8 @@
 #include "peftc/Target/PlanTypes.h"
 #include "peftc/Transforms/Passes.h"
 
+#include "peft/KernelSpec.h"
+
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/Support/MathExtras.h"
 
@@ -112,21 +114,26 @@ void PlanMemoryPass::placeEntry(EntryBuffers &locals,
         ranges.push_back(range);
       }
     MemoryLayout layout = packBuffers(ranges, alignment);
+    // What a wider alignment leaves behind the last buffer is no part of it.
+    uint64_t tail = std::min<uint64_t>(alignment, peft::bufferAlignment);
+    uint64_t size = 0;
     for (auto [index, buffer] : llvm::enumerate(buffers)) {
+      size = std::max(size, layout.offsets[index] +
+                                llvm::alignTo(ranges[index].size, tail));
       buffer.setOffsetAttr(
           builder.getI64IntegerAttr(base + layout.offsets[index]));
       buffer.setLiveAttr(builder.getDenseI64ArrayAttr(
           {int64_t(ranges[index].first), int64_t(ranges[index].last)}));
     }
-    ends[arena] = std::max(ends[arena], base + layout.size);
+    ends[arena] = std::max(ends[arena], base + size);
     if (arena == 0) {
-      localBytes = layout.size;
+      localBytes = size;
       bound = layout.lowerBound;
     }
     std::string where = arena ? " of arena " + std::to_string(arena) : "";
     if (!buffers.empty())
       addRemark(locals.entry, Twine(buffers.size()) + " buffers placed by " +
-                                  layout.order + " in " + Twine(layout.size) +
+                                  layout.order + " in " + Twine(size) +
                                   " bytes" + where + "; at least " +
                                   Twine(layout.lowerBound) + " are needed");
   }

@@ -85,7 +85,9 @@ constexpr Saturating cudaColumnSums(Saturating columns) {
 
 /// One f64 for each part of a norm.
 constexpr Saturating cudaNormSums(Saturating elements) {
-  return cudaArea((elements + (cudaTensorPart - 1)) / cudaTensorPart * 8);
+  // A named constant: nvcc writes the sum of two into code that is none.
+  constexpr uint64_t rest = cudaTensorPart - 1;
+  return cudaArea((elements + rest) / cudaTensorPart * 8);
 }
 
 } // namespace peft

@@ -47,6 +47,7 @@ Status peft::checkMemory(Executor &executor, Console &console) {
   PEFT_TRY(batch.send(executor));
   for (const Entry &entry : plan.entries)
     PEFT_TRY(executor.run(entry.name));
+  PEFT_TRY(executor.device().finish());
 
   MemoryUse use = executor.device().memoryUse();
   uint64_t resident = peakResidentBytes();

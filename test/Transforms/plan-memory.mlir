@@ -4,7 +4,7 @@
 // Persistent buffers come first, in order; the entries share what follows:
 // 128 + max(384, 448) bytes.
 // CHECK: plan.arena "device" persistent 128 size 576
-// WIDE: plan.arena "device" persistent 512 size 1536
+// WIDE: plan.arena "device" persistent 512 size 1344
 plan.program {batch = 1} {
   plan.arena "device" persistent 0 size 0
   plan.weight "w" : tensor<8x4xbf16>

@@ -94,7 +94,9 @@ private:
   }
 
   void mutateHeader(Plan &plan) {
-    switch (below(8)) {
+    switch (below(9)) {
+    case 8:
+      return enumerator(plan.deviceKind, 2);
     case 0:
       return number(plan.maxThreads);
     case 1:

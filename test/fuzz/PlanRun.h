@@ -15,7 +15,7 @@ enum class PlanOutcome { refused, tooLarge, executed };
 /// Whether executing the plan takes little memory and (roughly bounded by the
 /// operands' sizes) little time.
 inline bool isSmall(const Plan &plan) {
-  constexpr uint64_t byteLimit = 8 << 20;
+  constexpr uint64_t byteLimit = 64 << 20; // a card's library takes 32 of it
   uint64_t bytes = 0;
   for (const Arena &arena : plan.arenas)
     bytes += std::min(arena.size, byteLimit);

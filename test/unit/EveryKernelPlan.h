@@ -63,9 +63,10 @@ inline std::vector<Attribute> attributesOf(const KernelSpec &spec) {
 
 /// An entry per kernel that launches it once with all its operands, each in a
 /// persistent buffer of its own.
-inline Plan everyKernelPlan(DType compute) {
+inline Plan everyKernelPlan(DType compute, DeviceKind kind = DeviceKind::cpu) {
   PlanBuilder builder;
   builder.plan.compute = compute;
+  builder.plan.deviceKind = kind;
   for (const KernelSpec &spec : allKernels()) {
     std::string kernel(spec.name);
     builder.entry(kernel);

@@ -285,8 +285,10 @@ TEST(Executor, KernelTimesCountExecutedLaunches) {
 
 TEST(Executor, EveryKernelRunsOnZeros) {
   // In sanitizer builds this shows that none leaves its operands.
-  for (DType compute : {DType::f32, DType::bf16}) {
-    Plan plan = everyKernelPlan(compute);
+  const Plan plans[] = {everyKernelPlan(DType::f32),
+                        everyKernelPlan(DType::bf16),
+                        everyKernelPlan(DType::bf16, DeviceKind::cuda)};
+  for (const Plan &plan : plans) {
     ASSERT_TRUE(verifyPlan(plan).ok()) << verifyPlan(plan).message();
     auto device = createCpuDevice({});
     ASSERT_TRUE(device.ok());

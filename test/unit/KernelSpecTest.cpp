@@ -165,6 +165,51 @@ TEST(KernelSpec, WorkspaceGrowsWithThreadsAndNeverOverflows) {
   EXPECT_EQ(one.thread % bufferAlignment, one.thread == UINT64_MAX ? 63 : 0);
 }
 
+TEST(KernelSpec, ACardsWorkspaceIsTheLibraryAndTheCopies) {
+  auto linear = [](DType x, DType w, DType y, bool init) {
+    Binding b("linear_fwd",
+              {{x, {64, 32}},
+               {w, {16, 32}},
+               {f32, {}},
+               init ? Binding::Given{f32, {64, 16}} : Binding::Given{f32, {}},
+               {i32, {}},
+               {y, {64, 16}}});
+    EXPECT_TRUE(b.status.ok()) << b.status.message();
+    WorkspaceNeed need =
+        workspaceNeed(*findKernel("linear_fwd"), b.shape, 4, DeviceKind::cuda);
+    return need.shared - (32u << 20);
+  };
+  EXPECT_EQ(linear(bf16, bf16, bf16, false), 0u);
+  EXPECT_EQ(linear(bf16, f32, bf16, false), 16u * 32 * 2);
+  EXPECT_EQ(linear(f32, bf16, f32, false), 16u * 32 * 4);
+  EXPECT_EQ(linear(bf16, bf16, f32, true), 0u);
+  EXPECT_EQ(linear(bf16, bf16, bf16, true), 64u * 16 * 4);
+}
+
+TEST(KernelSpec, APlanForACardHasTheScratchOfTheCpuToo) {
+  std::vector<DType> types(7, bf16);
+  LaunchShape shape;
+  shape.m = 128;
+  Attribute attributes[] = {{"seq", int64_t(128)},
+                            {"heads", int64_t(4)},
+                            {"kv_heads", int64_t(2)},
+                            {"head_dim", int64_t(64)}};
+  Launch launch;
+  launch.attributes.assign(std::begin(attributes), std::end(attributes));
+  const KernelSpec &spec = *findKernel("attention_bwd");
+  auto values = bindAttributes(spec, launch);
+  ASSERT_TRUE(values.ok());
+  shape.types = types;
+  shape.attributes = *values;
+  WorkspaceNeed cpu = workspaceNeed(spec, shape, 3, DeviceKind::cpu);
+  WorkspaceNeed card = workspaceNeed(spec, shape, 3, DeviceKind::cuda);
+  EXPECT_GT(cpu.shared, 0u);
+  EXPECT_EQ(cpu.hostShared, 0u);
+  EXPECT_EQ(card.hostShared, cpu.shared);
+  EXPECT_EQ(card.thread, cpu.thread + cpu.shared);
+  EXPECT_EQ(card.shared, 128u * 4 * 4);
+}
+
 TEST(KernelSpec, SaturatingArithmetic) {
   constexpr Saturating most = UINT64_MAX;
   EXPECT_EQ((most + 1).value, UINT64_MAX);

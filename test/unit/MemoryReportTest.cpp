@@ -1,5 +1,5 @@
 //===- MemoryReportTest.cpp - what a plan's memory is for -----------------===//
-#include "TinyPlan.h"
+#include "EveryKernelPlan.h"
 
 #include "peft/MemoryReport.h"
 
@@ -28,6 +28,17 @@ TEST(MemoryReport, TotalsAddUp) {
     sum += bytes;
   EXPECT_EQ(sum, micro.lowerBound);
   EXPECT_LE(micro.lowerBound, micro.localBytes);
+}
+
+TEST(MemoryReport, TheArenasOfACardsPlanAreCountedApart) {
+  Plan plan = everyKernelPlan(DType::f32, DeviceKind::cuda);
+  MemoryTotals totals = memoryTotals(plan);
+  EXPECT_EQ(totals.hostBytes, plan.arenas[1].size);
+  EXPECT_EQ(totals.deviceBytes(), plan.arenas[0].size);
+  uint32_t entry = plan.findEntry("linear_fwd");
+  // The card's workspace alone; the CPU's scratch lies elsewhere.
+  EXPECT_EQ(memoryPeak(plan, entry).live.size(), 1u);
+  EXPECT_EQ(totals.entries[entry].lowerBound, plan.entries[entry].localBytes);
 }
 
 TEST(MemoryReport, LiveRangesEndAtTheLastUse) {

@@ -1,5 +1,5 @@
 //===- PlanFileTest.cpp - encoding and decoding of plans ------------------===//
-#include "TinyPlan.h"
+#include "EveryKernelPlan.h"
 
 #include "peft/File.h"
 
@@ -15,6 +15,7 @@ TEST(PlanFile, RoundTripGivesTheSameBytes) {
   Plan plan = tinyPlan();
   plan.weights.push_back({"sliced", DType::f16, {4, 4}, {{0, 0, 4}}});
   plan.modelConfig = "{\n\t\"a\": 1\n}";
+  plan.target = "t4";
   launchOf(plan, "micro_step", "embed_fwd").module = "";
   std::string bytes = serializePlan(plan);
   EXPECT_EQ(bytes, serializePlan(plan));
@@ -26,6 +27,20 @@ TEST(PlanFile, RoundTripGivesTheSameBytes) {
   EXPECT_EQ(back->weights.back().slices[0].extent, 4u);
   EXPECT_EQ(launchOf(*back, "update", "adamw").predicate.buffer,
             launchOf(plan, "update", "adamw").predicate.buffer);
+}
+
+TEST(PlanFile, KeepsTheKindOfTheDevice) {
+  Plan plan = everyKernelPlan(DType::f32, DeviceKind::cuda);
+  EXPECT_EQ(plan.arenas.size(), 2u);
+  Expected<Plan> back = parsePlan(asBytes(serializePlan(plan)));
+  ASSERT_TRUE(back.ok()) << back.status().message();
+  EXPECT_EQ(back->deviceKind, DeviceKind::cuda);
+  EXPECT_EQ(back->arenas[1].space, Space::pageable);
+  plan.deviceKind = static_cast<DeviceKind>(2);
+  back = parsePlan(asBytes(serializePlan(plan)));
+  ASSERT_FALSE(back.ok());
+  EXPECT_NE(back.status().message().find("device kind"), std::string::npos)
+      << back.status().message();
 }
 
 TEST(PlanFile, KeepsEveryKindOfAttribute) {

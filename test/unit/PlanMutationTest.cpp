@@ -49,11 +49,12 @@ TEST(PlanMutation, ChangedBytes) {
 
 TEST(PlanMutation, ChangedFields) {
   const Plan plans[] = {tinyPlan(), everyKernelPlan(DType::f32),
-                        everyKernelPlan(DType::bf16)};
+                        everyKernelPlan(DType::bf16),
+                        everyKernelPlan(DType::bf16, DeviceKind::cuda)};
   Tally tally;
   for (uint64_t seed = 0; seed < 5000; ++seed) {
     PlanMutator mutator(seed);
-    Plan changed = plans[seed % 3];
+    Plan changed = plans[seed % std::size(plans)];
     for (uint64_t i = 0, count = 1 + mutator.below(3); i < count; ++i)
       mutator.mutate(changed);
     tally.run(serializePlan(changed), seed);

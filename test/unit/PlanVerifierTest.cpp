@@ -1,5 +1,5 @@
 //===- PlanVerifierTest.cpp - every rule is broken once -------------------===//
-#include "TinyPlan.h"
+#include "EveryKernelPlan.h"
 
 #include <chrono>
 #include <functional>
@@ -58,6 +58,9 @@ TEST(PlanVerifier, Header) {
        "no printable text"},
       {"long name", [](Plan &p) { p.producer.assign(5000, 'x'); }, "too long"},
       {"compute", [](Plan &p) { p.compute = DType::i32; }, "compute is i32"},
+      {"a CPU's plan for a card",
+       [](Plan &p) { p.deviceKind = DeviceKind::cuda; },
+       "shared workspace is absent"},
       {"batch", [](Plan &p) { p.batch = 0; }, "batch is 0"},
       {"seq", [](Plan &p) { p.seq = uint64_t(1) << 40; }, "seq is"},
       {"vocab", [](Plan &p) { p.vocab = 0; }, "vocab is 0"},
@@ -467,4 +470,60 @@ TEST(PlanVerifier, TenThousandLaunchesAreQuick) {
           .count();
   EXPECT_TRUE(status.ok()) << status.message();
   EXPECT_LT(seconds, 0.3);
+}
+
+TEST(PlanVerifier, PlansForACard) {
+  const Plan good = everyKernelPlan(DType::bf16, DeviceKind::cuda);
+  ASSERT_TRUE(verifyPlan(good).ok()) << verifyPlan(good).message();
+  auto linear = [](Plan &p) -> Launch & {
+    return launchOf(p, "linear_fwd", "linear_fwd");
+  };
+  auto move = [](Plan &p, uint32_t index, uint64_t bytes) {
+    p.arenas[1].persistentBytes = 0;
+    Buffer &buffer = p.buffers[index];
+    buffer.arena = 1;
+    buffer.offset = p.arenas[1].size;
+    p.arenas[1].size += (bytes + 63) / 64 * 64;
+  };
+  const Rule rules[] = {
+      {"no workspace of the card's",
+       [&](Plan &p) { linear(p).sharedWorkspace = none; },
+       "shared workspace is absent"},
+      {"no scratch of the CPU's",
+       [&](Plan &p) { linear(p).threadWorkspace = none; },
+       "thread workspace is absent"},
+      {"the card's workspace in pageable memory",
+       [&](Plan &p) {
+         uint32_t index = linear(p).sharedWorkspace;
+         move(p, index, p.buffers[index].size);
+       },
+       "'shared workspace' is buffer"},
+      {"a predicate in pageable memory",
+       [&](Plan &p) {
+         Buffer flag = p.buffers[linear(p).sharedWorkspace];
+         flag.dtype = DType::i32;
+         flag.shape = {1};
+         flag.size = 4;
+         p.buffers.push_back(flag);
+         uint32_t index = static_cast<uint32_t>(p.buffers.size() - 1);
+         move(p, index, 4);
+         linear(p).predicate.buffer = index;
+       },
+       "'predicate' is buffer"},
+      {"scratch one byte short",
+       [&](Plan &p) {
+         Launch &launch = launchOf(p, "attention_fwd", "attention_fwd");
+         Buffer &scratch = p.buffers[launch.threadWorkspace];
+         scratch.shape = {--scratch.size};
+       },
+       "thread workspace"},
+  };
+  for (const Rule &rule : rules) {
+    Plan plan = good;
+    rule.breakIt(plan);
+    Status status = verifyPlan(plan);
+    EXPECT_FALSE(status.ok()) << rule.name << " passed";
+    EXPECT_NE(status.message().find(rule.message), std::string::npos)
+        << rule.name << " said: " << status.message();
+  }
 }

@@ -79,6 +79,7 @@ public:
   }
   void entry(const std::string &name) {
     plan.entries.push_back({name, {}, 0, 0});
+    scratchBytes = 0;
   }
 
   /// Operands are names; "" is an absent one. Workspaces are made as needed.
@@ -110,7 +111,7 @@ public:
           std::max(plan.arenas[0].size, persistentBytes + entry.localBytes);
     for (Buffer &buffer : plan.buffers)
       if (buffer.entry != none)
-        buffer.offset += persistentBytes;
+        buffer.offset += buffer.arena == 0 ? persistentBytes : 0;
     return plan;
   }
 
@@ -152,13 +153,30 @@ private:
     if (need.shared)
       launch.sharedWorkspace =
           local(name + "s", DType::u8, {need.shared}, BufferClass::workspace);
-    if (need.thread)
+    if (need.thread && plan.deviceKind == DeviceKind::cpu)
       launch.threadWorkspace =
           local(name + "t", DType::u8, {need.thread}, BufferClass::workspace);
+    else if (need.thread)
+      launch.threadWorkspace = hostScratch(name + "t", need.thread);
+  }
+
+  /// In a plan for a card: a local buffer of the second, pageable arena.
+  uint32_t hostScratch(const std::string &name, uint64_t bytes) {
+    plan.arenas.resize(2);
+    plan.arenas[1].space = Space::pageable;
+    uint32_t index = add(name, DType::u8, {bytes}, BufferClass::workspace);
+    Buffer &buffer = plan.buffers[index];
+    buffer.entry = static_cast<uint32_t>(plan.entries.size() - 1);
+    buffer.arena = 1;
+    buffer.offset = scratchBytes;
+    scratchBytes += aligned(bytes);
+    plan.arenas[1].size = std::max(plan.arenas[1].size, scratchBytes);
+    return index;
   }
 
   std::map<std::string, uint32_t> names;
   uint64_t persistentBytes = 0;
+  uint64_t scratchBytes = 0; ///< of the current entry
 };
 
 inline void addTinyState(PlanBuilder &builder) {

@@ -5,9 +5,8 @@
 // does, to its next warp operation, which is complete when all 32 are at it.
 //
 //===----------------------------------------------------------------------===//
-#include "cuda/emulation/Emulation.h"
-
 #include "cuda/Grid.h"
+
 #include "cuda/emulation/Fiber.h"
 
 #include <algorithm>

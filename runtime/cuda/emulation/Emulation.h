@@ -22,6 +22,7 @@
 #define PEFT_CUDA_EMULATION_EMULATION_H
 
 #include "cuda/Call.h"
+#include "cuda/emulation/Deferral.h"
 
 #include <bit>
 #include <cmath>
@@ -107,13 +108,15 @@ Status launch(const Call &call, const Grid &grid,
     void (*kernel)(Gate, Parameters...);
     std::tuple<Gate, Parameters...> values;
   } bound{kernel, {call.gate, static_cast<Parameters>(arguments)...}};
-  return emulation::runBlocks(
-      grid,
-      [](void *data) {
-        Bound *bound = static_cast<Bound *>(data);
-        std::apply(bound->kernel, bound->values);
-      },
-      &bound);
+  return emulation::runOrDefer(call, [grid, bound]() mutable {
+    return emulation::runBlocks(
+        grid,
+        [](void *data) {
+          Bound *bound = static_cast<Bound *>(data);
+          std::apply(bound->kernel, bound->values);
+        },
+        &bound);
+  });
 }
 
 } // namespace peft::cuda

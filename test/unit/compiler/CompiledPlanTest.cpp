@@ -119,6 +119,47 @@ TEST(CompiledPlan, NothingIsSavedOrComputedBelowTheFirstAdapter) {
   EXPECT_GT(checked, 10u);
 }
 
+TEST(CompiledPlan, OnACardTheArenaHasEverythingButTheCpusScratch) {
+  peftc::CompileOptions options;
+  options.seq = 16;
+  options.adapterConfig = adapter;
+  options.target = "h200";
+  options.device = "cuda";
+  Plan plan = compile(options);
+  ASSERT_TRUE(verifyPlan(plan).ok());
+  EXPECT_EQ(plan.target, "h200");
+  EXPECT_EQ(plan.deviceKind, DeviceKind::cuda);
+  ASSERT_EQ(plan.arenas.size(), 2u);
+  EXPECT_EQ(plan.arenas[0].space, Space::device);
+  EXPECT_EQ(plan.arenas[1].space, Space::pageable);
+  EXPECT_EQ(plan.arenas[1].persistentBytes, 0u);
+  std::vector<bool> scratch(plan.buffers.size());
+  for (const Entry &entry : plan.entries)
+    for (const Item &item : entry.items)
+      if (const auto *launch = std::get_if<Launch>(&item.action))
+        if (launch->threadWorkspace != none)
+          scratch[launch->threadWorkspace] = true;
+  for (size_t i = 0; i < plan.buffers.size(); ++i) {
+    EXPECT_EQ(plan.buffers[i].arena, scratch[i] ? 1u : 0u)
+        << plan.buffers[i].name;
+    EXPECT_EQ(plan.buffers[i].offset % 256, 0u) << plan.buffers[i].name;
+  }
+  // One initializer per frozen weight, and one per adapter's A.
+  size_t frozen = 0, initialized = 0;
+  for (const Buffer &buffer : plan.buffers)
+    frozen += buffer.kind == BufferClass::base;
+  for (const Initializer &start : plan.initializers)
+    initialized += start.kind == Initializer::Kind::weight;
+  EXPECT_EQ(frozen, plan.weights.size());
+  EXPECT_EQ(initialized, frozen);
+
+  mlir::MLIRContext context;
+  auto module = peftc::importPlan(&context, plan);
+  auto back = peftc::exportPlan(*module);
+  ASSERT_TRUE(back.ok()) << back.status().message();
+  EXPECT_EQ(serializePlan(plan), serializePlan(*back));
+}
+
 TEST(CompiledPlan, FrozenWeightsAreMapped) {
   Plan plan = compileAdapter();
   for (const Buffer &buffer : plan.buffers)
