@@ -9,6 +9,7 @@
 #define PEFT_CUDA_ATTENTIONSHAPE_H
 
 #include "cuda/Numbers.h"
+#include "schema/CudaParts.h"
 
 namespace peft::cuda {
 
@@ -16,8 +17,9 @@ namespace peft::cuda {
 constexpr float lowestScore = -1e30f;
 constexpr float log2e = 1.44269504f, ln2 = 0.693147181f;
 
-/// Positions that share one entry of AttentionShape::ranges.
-constexpr uint32_t rangeSize = 32;
+/// Positions that share one entry of AttentionShape::ranges; a warp reads them.
+constexpr uint32_t rangeSize = uint32_t(cudaSegmentRange);
+static_assert(rangeSize == 32);
 
 /// Least and greatest segment of `rangeSize` positions.
 struct SegmentRange {
@@ -121,6 +123,36 @@ __device__ inline bool sees(const AttentionShape &shape,
   return !segments || segments[query] == segments[key];
 }
 
+/// What a block owns: positions of one head of one batch row.
+struct AttentionBlock {
+  uint32_t row, head;
+  Span own;
+  const int32_t *segments; ///< of the batch row, or null
+};
+
+/// Block `number` of rows x heads x tiles of `size` positions. `descending`: the
+/// last tiles first, for queries, whose last ones have most to do.
+__device__ inline AttentionBlock attentionBlock(const AttentionShape &shape,
+                                                uint32_t heads, uint32_t size,
+                                                uint32_t number,
+                                                bool descending) {
+  const uint32_t tiles = (shape.seq + size - 1) / size;
+  const uint32_t tile = descending ? tiles - 1 - number % tiles : number % tiles;
+  AttentionBlock block;
+  block.head = number / tiles % heads;
+  block.row = number / tiles / heads;
+  block.own = {tile * size, smaller((tile + 1) * size, shape.seq)};
+  block.segments = shape.segments
+                       ? shape.segments + uint64_t(block.row) * shape.seq
+                       : nullptr;
+  return block;
+}
+/// How many there are.
+inline uint32_t attentionBlocks(const AttentionShape &shape, uint32_t heads,
+                                uint32_t size) {
+  return (shape.seq + size - 1) / size * heads * shape.batch;
+}
+
 /// The tiles of `size` positions in `all` whose segments can meet those of
 /// `own`, in ascending order.
 struct TileWalk {
@@ -140,12 +172,25 @@ struct TileWalk {
   }
 };
 
-__device__ inline TileWalk walkTiles(const AttentionShape &shape, uint32_t row,
-                                     Span own, Span all, uint32_t size) {
-  TileWalk walk{{all.begin / size * size, all.end}, {0, 0}, row, size};
+__device__ inline TileWalk walkTiles(const AttentionShape &shape,
+                                     const AttentionBlock &block, Span all,
+                                     uint32_t size) {
+  TileWalk walk{{all.begin / size * size, all.end}, {0, 0}, block.row, size};
   if (shape.segments)
-    walk.own = segmentsOf(shape, row, own);
+    walk.own = segmentsOf(shape, block.row, block.own);
   return walk;
+}
+/// The tiles of keys that a block of queries sees.
+__device__ inline TileWalk walkKeys(const AttentionShape &shape,
+                                    const AttentionBlock &block,
+                                    uint32_t size) {
+  return walkTiles(shape, block, keysOf(shape, block.own), size);
+}
+/// The tiles of queries that see a block of keys.
+__device__ inline TileWalk walkQueries(const AttentionShape &shape,
+                                       const AttentionBlock &block,
+                                       uint32_t size) {
+  return walkTiles(shape, block, queriesOf(shape, block.own), size);
 }
 
 } // namespace peft::cuda

@@ -15,10 +15,10 @@ Status convertElements(const Call &call, const Operand &from,
 Status copyCountedRows(const Call &call, const Operand &from, const Operand &to,
                        const Operand &count, int64_t rowStart);
 
-/// to = scale (init + bias), the bias rounded to `compute` first and added to
+/// to = init + bias, the bias rounded to `compute` first and added to
 /// every row. `init` is f32 and may be `to`; either may be absent.
 Status writeStart(const Call &call, const Operand &init, const Operand &bias,
-                  DType compute, float scale, const Operand &to);
+                  DType compute, const Operand &to);
 
 } // namespace peft::cuda
 

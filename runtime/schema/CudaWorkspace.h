@@ -16,8 +16,6 @@
 
 namespace peft {
 
-constexpr uint64_t cudaAlignment = 256;
-
 /// What a matrix product of the library may use beside our own areas: NVIDIA
 /// recommends 32 MiB for Hopper, 4 MiB before it.
 constexpr uint64_t cudaLibraryBytes = 32 << 20;
@@ -60,22 +58,28 @@ inline Saturating cudaCounted(const LaunchShape &d, int count, int operand,
   return d.has(count) ? cudaArea(elements * d.bytes(operand)) : 0;
 }
 
-/// A copy of `operand` with a dropout mask applied.
-inline Saturating cudaMasked(const LaunchShape &d, bool masked, int operand,
-                             Saturating elements) {
-  return masked ? cudaArea(elements * d.bytes(operand)) : 0;
-}
-
 /// Attention backward: two numbers per query and head. Nothing of attention is
 /// more than linear in the rows.
 constexpr Saturating cudaAttentionNumbers(Saturating rows, Saturating heads) {
   return cudaArea(rows * heads * 8);
 }
-/// Least and greatest segment of every 32 positions of a batch row.
+/// Two numbers for every cudaSegmentRange positions of a batch row.
 inline Saturating cudaAttentionRanges(const LaunchShape &d, int segments,
                                       Saturating rows, Saturating seq) {
-  return d.has(segments) ? cudaArea(rows / seq * (roundUp(seq, 32) / 32) * 8)
-                         : 0;
+  if (!d.has(segments))
+    return 0;
+  return cudaArea(rows / seq *
+                  ((seq + (cudaSegmentRange - 1)) / cudaSegmentRange) * 8);
+}
+
+/// The parts of a sum over rows into [rank, columns], when it is masked.
+inline Saturating cudaMaskedSums(bool masked, Saturating rows, Saturating rank,
+                                 Saturating columns) {
+  if (!masked)
+    return 0;
+  const Saturating parts = std::min<Saturating>(
+      (rows + (cudaRankRows - 1)) / cudaRankRows, cudaRankParts);
+  return cudaArea(parts * rank * columns * 4);
 }
 
 /// The parts of a sum over rows (rms_norm_dw, bias_dw).

@@ -2,7 +2,7 @@
 #include "AttentionEngines.h"
 
 #include "cuda/Kernels.h"
-#include "../../schema/CudaWorkspace.h"
+#include "schema/CudaParts.h"
 
 namespace peft::cuda {
 
@@ -145,16 +145,16 @@ Status attention_bwd(const Call &call) {
   AttentionShape shape = readShape(
       call, call[op::q].rows, call[op::segments],
       {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
+  const uint64_t entries = shape.rows() * shape.heads;
   QueryNumbers *numbers = reinterpret_cast<QueryNumbers *>(call.workspace);
   shape.ranges = reinterpret_cast<SegmentRange *>(
       call.workspace +
-      cudaAttentionNumbers(shape.rows(), shape.heads).value);
+      cudaAreaBytes(entries * sizeof(QueryNumbers)));
   const BackwardOperands operands = {call[op::q],  call[op::k],  call[op::v],
                                      call[op::d_o], call[op::dq], call[op::dk],
                                      call[op::dv], numbers};
   if (Status status = fillRanges(call, shape); !status.ok())
     return status;
-  const uint64_t entries = shape.rows() * shape.heads;
   Status status = withFloat(call[op::q].type, [&](auto element) {
     using T = decltype(element);
     return launch(call, Grid{.x = static_cast<unsigned>((entries + 3) / 4)},

@@ -129,24 +129,19 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
   if (closed(gate))
     return;
   using T = typename Tiling::T;
-  const uint32_t blocks = (shape.seq + Tiling::resident - 1) / Tiling::resident;
-  const uint32_t block = blockIdx.x / Tiling::parts % blocks;
-  const uint32_t kvHead = blockIdx.x / Tiling::parts / blocks % shape.kvHeads;
-  const uint32_t row = blockIdx.x / Tiling::parts / blocks / shape.kvHeads;
+  const AttentionBlock block =
+      attentionBlock(shape, shape.kvHeads, Tiling::resident,
+                     blockIdx.x / Tiling::parts, false);
   const unsigned firstFeature = blockIdx.x % Tiling::parts * Tiling::part / 16;
-  const Span keys = {block * Tiling::resident,
-                     smaller((block + 1) * Tiling::resident, shape.seq)};
-  const TileWalk walk =
-      walkTiles(shape, row, keys, queriesOf(shape, keys), Tiling::passing);
-  const int32_t *segments =
-      shape.segments ? shape.segments + uint64_t(row) * shape.seq : nullptr;
-
+  const TileWalk walk = walkQueries(shape, block, Tiling::passing);
   const Tiles<Tiling> tiles(sharedMemory<T>());
-  const uint64_t keyAt = shape.keyAt(row, kvHead);
-  tiles.first.load(at.k + keyAt, shape.keyStride(), shape.headDim, keys);
-  tiles.second.load(at.v + keyAt, shape.keyStride(), shape.headDim, keys);
+  const uint64_t keyAt = shape.keyAt(block.row, block.head);
+  tiles.first.load(at.k + keyAt, shape.keyStride(), shape.headDim,
+                   block.own);
+  tiles.second.load(at.v + keyAt, shape.keyStride(), shape.headDim,
+                    block.own);
   auto fetch = [&](GroupCursor to, unsigned buffer) {
-    const uint64_t from = shape.queryAt(row, to.head);
+    const uint64_t from = shape.queryAt(block.row, to.head);
     const Span queries = walk.tileAt(to.query);
     tiles.passingTile(buffer, 0).load(at.q + from, shape.queryStride(),
                                       shape.headDim, queries);
@@ -156,8 +151,8 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
   Sums<Tiling::part> dk[1], dv[1];
   clearSums<Tiling::part>(dk[0]);
   clearSums<Tiling::part>(dv[0]);
-  const uint32_t headEnd = (kvHead + 1) * shape.group();
-  GroupCursor now = {kvHead * shape.group(),
+  const uint32_t headEnd = (block.head + 1) * shape.group();
+  GroupCursor now = {block.head * shape.group(),
                      walk.from(shape, walk.all.begin)};
   fetch(now, 0);
   closeCopies();
@@ -169,14 +164,15 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
       fetch(next, buffer ^ 1);
     closeCopies();
     const Span queries = walk.tileAt(now.query);
-    const bool masked = needsMask(shape, row, queries, keys, Tiling::passing,
-                                  Tiling::resident);
+    const bool masked = needsMask(shape, block.row, queries, block.own,
+                                  Tiling::passing, Tiling::resident);
     addQueries<Tiling>(shape, tiles, buffer,
-                       at.numbers + shape.numberAt(row, now.head), segments,
-                       masked, keys.begin, now.query, firstFeature, dk, dv);
+                       at.numbers + shape.numberAt(block.row, now.head),
+                       block.segments, masked, block.own.begin, now.query,
+                       firstFeature, dk, dv);
     now = next;
   }
-  const uint32_t position = keys.begin + threadIdx.x / 32 * 16;
+  const uint32_t position = block.own.begin + threadIdx.x / 32 * 16;
   const float one[2] = {1, 1};
   storeSums<T, Tiling::part>(dk[0], at.dk + keyAt, shape.keyStride(),
                              shape.headDim, position, shape.seq, firstFeature,
@@ -224,24 +220,16 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
   if (closed(gate))
     return;
   using T = typename Tiling::T;
-  // The longest rows first.
-  const uint32_t blocks = (shape.seq + Tiling::resident - 1) / Tiling::resident;
-  const uint32_t block = blocks - 1 - blockIdx.x % blocks;
-  const uint32_t head = blockIdx.x / blocks % shape.heads;
-  const uint32_t row = blockIdx.x / blocks / shape.heads;
-  const Span queries = {block * Tiling::resident,
-                        smaller((block + 1) * Tiling::resident, shape.seq)};
-  const TileWalk walk = walkTiles(shape, row, queries, keysOf(shape, queries),
-                                  Tiling::passing);
-  const int32_t *segments =
-      shape.segments ? shape.segments + uint64_t(row) * shape.seq : nullptr;
-
+  const AttentionBlock block =
+      attentionBlock(shape, shape.heads, Tiling::resident, blockIdx.x, true);
+  const TileWalk walk = walkKeys(shape, block, Tiling::passing);
   const Tiles<Tiling> tiles(sharedMemory<T>());
-  const uint64_t queryAt = shape.queryAt(row, head);
-  const uint64_t keyAt = shape.keyAt(row, head / shape.group());
-  tiles.first.load(at.q + queryAt, shape.queryStride(), shape.headDim, queries);
+  const uint64_t queryAt = shape.queryAt(block.row, block.head);
+  const uint64_t keyAt = shape.keyAt(block.row, block.head / shape.group());
+  tiles.first.load(at.q + queryAt, shape.queryStride(), shape.headDim,
+                   block.own);
   tiles.second.load(at.dO + queryAt, shape.queryStride(), shape.headDim,
-                    queries);
+                    block.own);
   auto fetch = [&](uint32_t key, unsigned buffer) {
     const Span keys = walk.tileAt(key);
     tiles.passingTile(buffer, 0).load(at.k + keyAt, shape.keyStride(),
@@ -249,9 +237,9 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
     tiles.passingTile(buffer, 1).load(at.v + keyAt, shape.keyStride(),
                                       shape.headDim, keys);
   };
-  const uint32_t position = queries.begin + threadIdx.x / 32 * 16;
+  const uint32_t position = block.own.begin + threadIdx.x / 32 * 16;
   const unsigned lane = threadIdx.x % 32;
-  const QueryNumbers *numbers = at.numbers + shape.numberAt(row, head);
+  const QueryNumbers *numbers = at.numbers + shape.numberAt(block.row, block.head);
   const QueryNumbers of[2] = {
       numbersOf(numbers, position + lane / 4, shape.seq),
       numbersOf(numbers, position + lane / 4 + 8, shape.seq)};
@@ -268,10 +256,10 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
       fetch(next, buffer ^ 1);
     closeCopies();
     const bool masked =
-        needsMask(shape, row, queries, walk.tileAt(now), Tiling::resident,
-                  Tiling::passing);
-    addKeys<Tiling>(shape, tiles, buffer, of, segments, masked, queries.begin,
-                    now, dq);
+        needsMask(shape, block.row, block.own, walk.tileAt(now),
+                  Tiling::resident, Tiling::passing);
+    addKeys<Tiling>(shape, tiles, buffer, of, block.segments, masked,
+                    block.own.begin, now, dq);
     now = next;
   }
   const float one[2] = {1, 1};
@@ -287,14 +275,14 @@ Status run(const Call &call, const AttentionShape &shape,
   const BackwardPointers<T> pointers = {
       from.q.as<T>(),  from.k.as<T>(),  from.v.as<T>(),  from.dO.as<T>(),
       from.dq.as<T>(), from.dk.as<T>(), from.dv.as<T>(), from.numbers};
-  const uint32_t blocks = (shape.seq + Tiling::resident - 1) / Tiling::resident;
   Grid grid{.threads = Tiling::warps * 32, .sharedBytes = Tiling::sharedBytes};
-  grid.x = blocks * Tiling::parts * shape.kvHeads * shape.batch;
+  grid.x =
+      Tiling::parts * attentionBlocks(shape, shape.kvHeads, Tiling::resident);
   Status status =
       launch(call, grid, attentionKeyGradients<Tiling>, shape, pointers);
   if (!status.ok())
     return status;
-  grid.x = blocks * shape.heads * shape.batch;
+  grid.x = attentionBlocks(shape, shape.heads, Tiling::resident);
   return launch(call, grid, attentionQueryGradients<Tiling>, shape, pointers);
 }
 

@@ -103,20 +103,11 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
   if (closed(gate))
     return;
   using T = typename Tiling::T;
-  // The longest rows first.
-  const uint32_t blocks = (shape.seq + Tiling::queries - 1) / Tiling::queries;
-  const uint32_t block = blocks - 1 - blockIdx.x % blocks;
-  const uint32_t head = blockIdx.x / blocks % shape.heads;
-  const uint32_t row = blockIdx.x / blocks / shape.heads;
-  const Span queries = {block * Tiling::queries,
-                        smaller((block + 1) * Tiling::queries, shape.seq)};
-  const TileWalk walk = walkTiles(shape, row, queries, keysOf(shape, queries),
-                                  Tiling::keys);
-  const int32_t *segments =
-      shape.segments ? shape.segments + uint64_t(row) * shape.seq : nullptr;
-  const T *k = at.k + shape.keyAt(row, head / shape.group());
-  const T *v = at.v + shape.keyAt(row, head / shape.group());
-
+  const AttentionBlock block =
+      attentionBlock(shape, shape.heads, Tiling::queries, blockIdx.x, true);
+  const TileWalk walk = walkKeys(shape, block, Tiling::keys);
+  const uint64_t queryAt = shape.queryAt(block.row, block.head);
+  const uint64_t keyAt = shape.keyAt(block.row, block.head / shape.group());
   const typename Tiling::QueryTile q{sharedMemory<T>()};
   const typename Tiling::KeyTile keyTile{q.data + q.elements};
   const typename Tiling::KeyTile valueTile{keyTile.data + keyTile.elements};
@@ -126,36 +117,35 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
   for (unsigned i = 0; i < Tiling::rowTiles; ++i)
     clearSums<Tiling::dim>(output[i]);
 
-  q.load(at.q + shape.queryAt(row, head), shape.queryStride(), shape.headDim,
-         queries);
+  q.load(at.q + queryAt, shape.queryStride(), shape.headDim, block.own);
   uint32_t key = walk.from(shape, walk.all.begin);
-  keyTile.load(k, shape.keyStride(), shape.headDim, walk.tileAt(key));
+  keyTile.load(at.k + keyAt, shape.keyStride(), shape.headDim, walk.tileAt(key));
   closeCopies();
   while (key < walk.all.end) {
     const Span keys = walk.tileAt(key);
     awaitCopies<0>();
     __syncthreads(); // the keys are here, and nobody reads the values any more
-    valueTile.load(v, shape.keyStride(), shape.headDim, keys);
+    valueTile.load(at.v + keyAt, shape.keyStride(), shape.headDim, keys);
     closeCopies();
     Sums<Tiling::keys> scores[Tiling::rowTiles];
 #pragma unroll
     for (unsigned i = 0; i < Tiling::rowTiles; ++i)
       clearSums<Tiling::keys>(scores[i]);
     multiplyHeads<T, Tiling::rowTiles>(scores, q, warpRow, keyTile);
-    const bool masked = needsMask(shape, row, queries, keys, Tiling::queries,
-                                  Tiling::keys);
+    const bool masked = needsMask(shape, block.row, block.own, keys,
+                                  Tiling::queries, Tiling::keys);
 #pragma unroll
     for (unsigned i = 0; i < Tiling::rowTiles; ++i) {
       if (masked)
-        hideUnseen<Tiling::keys>(shape, segments, scores[i],
-                                 queries.begin + warpRow + i * 16, key);
+        hideUnseen<Tiling::keys>(shape, block.segments, scores[i],
+                                 block.own.begin + warpRow + i * 16, key);
       updateSoftmax<Tiling>(running[i], scores[i], output[i], shape.scale2);
     }
     key = walk.from(shape, key + Tiling::keys);
     awaitCopies<0>();
     __syncthreads(); // the values are here, and nobody reads the keys any more
     if (key < walk.all.end)
-      keyTile.load(k, shape.keyStride(), shape.headDim, walk.tileAt(key));
+      keyTile.load(at.k + keyAt, shape.keyStride(), shape.headDim, walk.tileAt(key));
     closeCopies();
     multiplyValues<T, Tiling::dim, Tiling::rowTiles>(output, scores, valueTile,
                                                      0);
@@ -163,9 +153,9 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
 #pragma unroll
   for (unsigned i = 0; i < Tiling::rowTiles; ++i)
     finishQueries<Tiling>(shape, running[i], output[i],
-                          at.o + shape.queryAt(row, head),
-                          at.lse + shape.numberAt(row, head),
-                          queries.begin + warpRow + i * 16);
+                          at.o + queryAt,
+                          at.lse + shape.numberAt(block.row, block.head),
+                          block.own.begin + warpRow + i * 16);
 }
 
 template <typename Tiling>
@@ -173,9 +163,8 @@ Status run(const Call &call, const AttentionShape &shape,
            const ForwardOperands &operands) {
   using T = typename Tiling::T;
   static_assert(Tiling::sharedBytes <= 64 << 10, "every card has 64 KiB");
-  const uint32_t blocks = (shape.seq + Tiling::queries - 1) / Tiling::queries;
   return launch(call,
-                Grid{.x = blocks * shape.heads * shape.batch,
+                Grid{.x = attentionBlocks(shape, shape.heads, Tiling::queries),
                      .threads = Tiling::warps * 32,
                      .sharedBytes = Tiling::sharedBytes},
                 attentionForward<Tiling>, shape,

@@ -23,35 +23,25 @@ struct PlainBackward {
   const QueryNumbers *numbers;
 };
 
-/// What a block owns.
-struct PlainBlock {
-  uint32_t row, head, first; ///< batch row, head, first feature it sums
-  Span own;
-  const int32_t *segments; ///< of the batch row
+/// What a block owns, and the first of the features it sums.
+struct PlainBlock : AttentionBlock {
+  uint32_t first;
 };
 
-/// `heads` per batch row; blocks with the last positions come first if
-/// `descending`.
+/// Blocks that share what they own, each with features of its own.
+template <unsigned chunks>
+__host__ __device__ inline uint32_t partsOf(const AttentionShape &shape) {
+  constexpr uint32_t features = chunks * plainColumns;
+  return (shape.headDim + features - 1) / features;
+}
+
 template <unsigned chunks>
 __device__ inline PlainBlock plainBlock(const AttentionShape &shape,
                                         uint32_t heads, bool descending) {
-  constexpr uint32_t features = chunks * plainColumns;
-  const uint32_t parts = (shape.headDim + features - 1) / features;
-  const uint32_t blocks = (shape.seq + plainResident - 1) / plainResident;
-  uint32_t rest = blockIdx.x;
-  PlainBlock block;
-  block.first = rest % parts * features;
-  rest /= parts;
-  const uint32_t at = descending ? blocks - 1 - rest % blocks : rest % blocks;
-  rest /= blocks;
-  block.head = rest % heads;
-  block.row = rest / heads;
-  block.own = {at * plainResident,
-               smaller((at + 1) * plainResident, shape.seq)};
-  block.segments = shape.segments
-                       ? shape.segments + uint64_t(block.row) * shape.seq
-                       : nullptr;
-  return block;
+  const uint32_t parts = partsOf<chunks>(shape);
+  return {attentionBlock(shape, heads, plainResident, blockIdx.x / parts,
+                         descending),
+          blockIdx.x % parts * chunks * plainColumns};
 }
 
 /// Running maximum and sum of the thread's four rows.
@@ -71,14 +61,17 @@ __device__ inline float joinRow(float value, const Join &join) {
 template <unsigned chunks>
 __device__ inline void updatePlain(PlainSoftmax &running, PlainSums &scores,
                                    PlainSums (&output)[chunks], float scale2) {
+#pragma unroll
   for (unsigned i = 0; i < 4; ++i) {
     float most = scores[i][0];
+#pragma unroll
     for (unsigned j = 1; j < 4; ++j)
       most = fmaxf(most, scores[i][j]);
     most = joinRow(most, [](float a, float b) { return fmaxf(a, b); });
     const float now = fmaxf(running.top[i], most * scale2);
     const float shrink = exp2f(running.top[i] - now);
     float total = running.total[i] * shrink;
+#pragma unroll
     for (unsigned j = 0; j < 4; ++j) {
       scores[i][j] = exp2f(fmaf(scores[i][j], scale2, -now));
       total += scores[i][j];
@@ -87,6 +80,7 @@ __device__ inline void updatePlain(PlainSoftmax &running, PlainSums &scores,
     running.total[i] = total;
 #pragma unroll
     for (unsigned c = 0; c < chunks; ++c)
+#pragma unroll
       for (unsigned j = 0; j < 4; ++j)
         output[c][i][j] *= shrink;
   }
@@ -102,10 +96,10 @@ __global__ void __launch_bounds__(plainThreads)
   const uint64_t keyAt = shape.keyAt(block.row, block.head / shape.group());
   const PlainHead q = at.q.at(shape.queryAt(block.row, block.head));
   const PlainHead k = at.k.at(keyAt), v = at.v.at(keyAt);
-  const TileWalk walk = walkTiles(shape, block.row, block.own,
-                                  keysOf(shape, block.own), plainPassing);
+  const TileWalk walk = walkKeys(shape, block, plainPassing);
   PlainSoftmax running;
   PlainSums output[chunks];
+#pragma unroll
   for (unsigned c = 0; c < chunks; ++c)
     clearPlain(output[c]);
   for (uint32_t key = walk.from(shape, walk.all.begin); key < walk.all.end;
@@ -121,6 +115,7 @@ __global__ void __launch_bounds__(plainThreads)
     multiplyPlainValues<chunks>(tiles, output, v, keys, block.first);
   }
   float inverse[4];
+#pragma unroll
   for (unsigned i = 0; i < 4; ++i) {
     const float total = joinRow(running.total[i],
                                 [](float a, float b) { return a + b; });
@@ -140,7 +135,9 @@ __device__ inline void plainGradients(const AttentionShape &shape,
                                       const QueryNumbers *numbers,
                                       uint32_t query, bool transposed,
                                       PlainSums &p, PlainSums &ds) {
+#pragma unroll
   for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
     for (unsigned j = 0; j < 4; ++j) {
       const uint32_t at =
           query + (transposed ? plainColumn() + j : plainRow() + i);
@@ -160,9 +157,9 @@ __global__ void __launch_bounds__(plainThreads)
   const PlainBlock block = plainBlock<chunks>(shape, shape.kvHeads, false);
   const uint64_t keyAt = shape.keyAt(block.row, block.head);
   const PlainHead k = at.k.at(keyAt), v = at.v.at(keyAt);
-  const TileWalk walk = walkTiles(shape, block.row, block.own,
-                                  queriesOf(shape, block.own), plainPassing);
+  const TileWalk walk = walkQueries(shape, block, plainPassing);
   PlainSums dk[chunks], dv[chunks];
+#pragma unroll
   for (unsigned c = 0; c < chunks; ++c) {
     clearPlain(dk[c]);
     clearPlain(dv[c]);
@@ -204,9 +201,9 @@ __global__ void __launch_bounds__(plainThreads)
   const uint64_t keyAt = shape.keyAt(block.row, block.head / shape.group());
   const PlainHead q = at.q.at(queryAt), dO = at.dO.at(queryAt);
   const PlainHead k = at.k.at(keyAt), v = at.v.at(keyAt);
-  const TileWalk walk = walkTiles(shape, block.row, block.own,
-                                  keysOf(shape, block.own), plainPassing);
+  const TileWalk walk = walkKeys(shape, block, plainPassing);
   PlainSums dq[chunks];
+#pragma unroll
   for (unsigned c = 0; c < chunks; ++c)
     clearPlain(dq[c]);
   for (uint32_t key = walk.from(shape, walk.all.begin); key < walk.all.end;
@@ -230,10 +227,8 @@ __global__ void __launch_bounds__(plainThreads)
 /// Blocks of a launch over `heads` heads.
 template <unsigned chunks>
 Grid plainGrid(const AttentionShape &shape, uint32_t heads) {
-  constexpr uint32_t features = chunks * plainColumns;
-  const uint32_t parts = (shape.headDim + features - 1) / features;
-  const uint32_t blocks = (shape.seq + plainResident - 1) / plainResident;
-  return Grid{.x = parts * blocks * heads * shape.batch,
+  return Grid{.x = partsOf<chunks>(shape) *
+                   attentionBlocks(shape, heads, plainResident),
               .threads = plainThreads};
 }
 

@@ -73,7 +73,9 @@ __device__ inline unsigned plainRow() { return threadIdx.x / 16 * 4; }
 __device__ inline unsigned plainColumn() { return threadIdx.x % 16 * 4; }
 
 __device__ inline void clearPlain(PlainSums &sums) {
+#pragma unroll
   for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
     for (unsigned j = 0; j < 4; ++j)
       sums[i][j] = 0;
 }
@@ -101,7 +103,9 @@ __device__ inline void multiplyPlainHeads(PlainTiles &tiles, PlainSums &sums,
     loadTransposed(tiles.right, plainPassing, b, passing, first);
     __syncthreads();
     for (unsigned k = 0; k < plainDepth; ++k)
+#pragma unroll
       for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
         for (unsigned j = 0; j < 4; ++j)
           sums[i][j] = fmaf(tiles.left[k][plainRow() + i],
                             tiles.right[k][plainColumn() + j], sums[i][j]);
@@ -112,7 +116,9 @@ __device__ inline void multiplyPlainHeads(PlainTiles &tiles, PlainSums &sums,
 __device__ inline void putWeights(PlainTiles &tiles, const PlainSums &weights,
                                   const PlainHead &type) {
   __syncthreads(); // nobody reads the weights before
+#pragma unroll
   for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
     for (unsigned j = 0; j < 4; ++j)
       tiles.weights[plainRow() + i][plainColumn() + j] =
           type.rounded(weights[i][j]);
@@ -140,7 +146,9 @@ __device__ inline void multiplyPlainValues(PlainTiles &tiles,
     }
     __syncthreads();
     for (unsigned k = 0; k < plainPassing; ++k)
+#pragma unroll
       for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
         for (unsigned j = 0; j < 4; ++j)
           sums[c][i][j] = fmaf(tiles.weights[plainRow() + i][k],
                                tiles.values[k][plainColumn() + j],
@@ -155,7 +163,9 @@ __device__ inline void storePlain(const PlainSums (&sums)[chunks],
                                   uint32_t first, const float (&scale)[4]) {
 #pragma unroll
   for (unsigned c = 0; c < chunks; ++c)
+#pragma unroll
     for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
       for (unsigned j = 0; j < 4; ++j) {
         const uint32_t position = resident.begin + plainRow() + i;
         const uint32_t feature = first + c * plainColumns + plainColumn() + j;
@@ -170,7 +180,9 @@ __device__ inline void hidePlain(const AttentionShape &shape,
                                  const int32_t *segments, PlainSums &scores,
                                  uint32_t row, uint32_t column,
                                  bool transposed) {
+#pragma unroll
   for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
     for (unsigned j = 0; j < 4; ++j) {
       const uint32_t a = row + plainRow() + i, b = column + plainColumn() + j;
       if (!sees(shape, segments, transposed ? b : a, transposed ? a : b))

@@ -49,7 +49,7 @@ __device__ inline float roundedTo(DType type, float value) {
 
 template <typename Bias, typename Out>
 __global__ void start(Gate gate, const float *init, const Bias *bias,
-                      DType compute, float scale, Out *to, uint64_t elements,
+                      DType compute, Out *to, uint64_t elements,
                       uint64_t columns) {
   if (closed(gate))
     return;
@@ -59,7 +59,7 @@ __global__ void start(Gate gate, const float *init, const Bias *bias,
   float value = init ? init[i] : 0.0f;
   if (bias)
     value += roundedTo(compute, toFloat(bias[i % columns]));
-  to[i] = fromFloat<Out>(scale * value);
+  to[i] = fromFloat<Out>(value);
 }
 
 } // namespace
@@ -82,14 +82,14 @@ Status copyCountedRows(const Call &call, const Operand &from, const Operand &to,
 }
 
 Status writeStart(const Call &call, const Operand &init, const Operand &bias,
-                  DType compute, float scale, const Operand &to) {
+                  DType compute, const Operand &to) {
   return withFloat(bias ? bias.type : DType::f32, [&](auto biasElement) {
     return withFloat(to.type, [&](auto outElement) {
       using Bias = decltype(biasElement);
       using Out = decltype(outElement);
       return launch(call, gridFor(to.elements()), start<Bias, Out>,
                     init.as<const float>(), bias.as<const Bias>(), compute,
-                    scale, to.as<Out>(), to.elements(), to.columns);
+                    to.as<Out>(), to.elements(), to.columns);
     });
   });
 }

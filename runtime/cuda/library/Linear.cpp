@@ -19,12 +19,9 @@ public:
   Operand rounded(const Operand &operand, DType type) {
     if (!operand || operand.type == type)
       return operand;
-    LinearStep step;
-    step.kind = Kind::convert;
-    step.from = operand;
-    step.to = area(operand.rows, operand.columns, type);
-    work.steps.push_back(step);
-    return step.to;
+    Operand copy = area(operand.rows, operand.columns, type);
+    convert(operand, copy);
+    return copy;
   }
   Operand rounded(const Operand &operand) { return rounded(operand, compute); }
 
@@ -47,14 +44,20 @@ public:
   /// `out` cannot hold exactly lets them add up in f32 first.
   void products(const Operand &out, std::vector<Product> list, Operand init,
                 Operand bias, float scale) {
-    Operand sum = out;
-    if (init && out.type != init.type)
-      sum = area(out.rows, out.columns, init.type);
+    Operand sum = init ? wide(out) : out;
+    addUp(sum, std::move(list), init, bias, scale);
+    if (sum.type != out.type)
+      convert(sum, out);
+  }
+
+  /// The same into `sum`, which holds the start exactly; `init` may be `sum`.
+  void addUp(const Operand &sum, std::vector<Product> list, Operand init,
+             const Operand &bias, float scale) {
     // The library adds a bias of the output's type; one that was rounded to a
     // narrower type, or is scaled, is written as the start.
     bool written = bias && (init || scale != 1 || sum.type != compute);
     if (written) {
-      start(init, bias, sum, scale);
+      start(init, bias, sum);
       init = sum;
     } else if (bias) {
       list.front().bias = rounded(bias);
@@ -69,32 +72,39 @@ public:
       step.product = product;
       work.steps.push_back(step);
     }
-    if (sum.data != out.data || sum.type != out.type) {
-      LinearStep step;
-      step.kind = Kind::convert;
-      step.from = sum;
-      step.to = out;
-      work.steps.push_back(step);
-    }
   }
 
-  void masked() {
+  void convert(const Operand &from, const Operand &to) {
     LinearStep step;
-    step.kind = Kind::masked;
+    step.kind = Kind::convert;
+    step.from = from;
+    step.to = to;
     work.steps.push_back(step);
+  }
+
+  /// What a kernel with dropout does; `to` only where it takes one.
+  void masked(Kind kind, const Operand &to = {}) {
+    LinearStep step;
+    step.kind = kind;
+    step.to = to;
+    work.steps.push_back(step);
+  }
+
+  /// `out`, or f32 of its shape where a sum goes on.
+  Operand wide(const Operand &out) {
+    return out.type == DType::f32 ? out
+                                  : area(out.rows, out.columns, DType::f32);
   }
 
   LinearWork take() { return std::move(work); }
 
 private:
-  void start(const Operand &init, const Operand &bias, const Operand &to,
-             float scale) {
+  void start(const Operand &init, const Operand &bias, const Operand &to) {
     LinearStep step;
     step.kind = Kind::start;
     step.from = init;
     step.bias = bias;
     step.to = to;
-    step.scale = scale;
     step.compute = compute;
     work.steps.push_back(step);
   }
@@ -147,12 +157,14 @@ LinearWork linearDx(const Call &call) {
 LinearWork linearLoraDx(const Call &call) {
   using namespace kernels::linear_lora_dx;
   Builder builder(call, call[dy].type);
-  if (call.real(dropout) > 0)
-    builder.masked(); // writes dx = init + mask(dt a), dy w is added to it
   Operand weight = builder.rounded(call[w]);
   Product large{.left = call[dy], .right = weight, .out = {}};
   if (call.real(dropout) > 0) {
-    builder.products(call[dx], {large}, call[dx], {}, 1);
+    Operand sum = builder.wide(call[dx]);
+    builder.masked(Kind::maskedDx, sum);
+    builder.addUp(sum, {large}, sum, {}, 1);
+    if (sum.type != call[dx].type)
+      builder.convert(sum, call[dx]);
     return builder.take();
   }
   Product small{.left = call[dt], .right = builder.rounded(call[a]), .out = {}};
@@ -184,7 +196,7 @@ LinearWork loraDownFwd(const Call &call) {
   using namespace kernels::lora_down_fwd;
   Builder builder(call, call[x].type);
   if (call.real(dropout) > 0) {
-    builder.masked();
+    builder.masked(Kind::maskedDown);
     return builder.take();
   }
   builder.products(call[t], {{.left = call[x],
@@ -199,7 +211,7 @@ LinearWork loraDownDw(const Call &call) {
   using namespace kernels::lora_down_dw;
   if (call.real(dropout) > 0) {
     Builder builder(call, call[x].type);
-    builder.masked();
+    builder.masked(Kind::maskedSums);
     return builder.take();
   }
   return overRows(call, call[dt], call[x], call[count], call.integer(row_start),

@@ -17,8 +17,8 @@
 
 namespace peft::cuda {
 
-/// out [rows, columns] = alpha left right (+ addend) (+ bias), row-major and
-/// dense. A transposed matrix is stored the other way round.
+/// out [rows, columns] = alpha (left right + addend) + bias, row-major and dense.
+/// A transposed matrix is stored the other way round.
 struct Product {
   Operand left{}, right{}, out{};
   bool leftTransposed = false, rightTransposed = false;
@@ -47,13 +47,15 @@ struct LinearStep {
   enum class Kind : uint8_t {
     convert, ///< to = from in to's type
     rows,    ///< to = from below the count, zero from there on
-    start,   ///< to = scale (from + bias rounded to `compute`); both optional
+    start,   ///< to = from + bias rounded to `compute`; `from` is optional
     product, ///< `product`
-    masked,  ///< the dropout kernel does all that is left
+    // The kernels with dropout (Lora.h) read the call themselves:
+    maskedDown, ///< all of lora_down_fwd
+    maskedSums, ///< all of lora_down_dw
+    maskedDx,   ///< to = init + mask(dt a), of linear_lora_dx
   };
   Kind kind = Kind::product;
   Operand from, to, bias;
-  float scale = 1;
   DType compute = DType::f32;
   Operand count; ///< i32, device memory
   int64_t rowStart = 0;

@@ -2,6 +2,7 @@
 #include "Multiply.h"
 #include "cuda/Kernels.h"
 #include "cuda/LinearParts.h"
+#include "cuda/Lora.h"
 
 namespace peft::cuda {
 
@@ -13,12 +14,15 @@ static Status runStep(const Call &call, const LinearStep &step,
   case LinearStep::Kind::rows:
     return copyCountedRows(call, step.from, step.to, step.count, step.rowStart);
   case LinearStep::Kind::start:
-    return writeStart(call, step.from, step.bias, step.compute, step.scale,
-                      step.to);
+    return writeStart(call, step.from, step.bias, step.compute, step.to);
   case LinearStep::Kind::product:
     return multiply(call, step.product, area);
-  case LinearStep::Kind::masked:
-    return internalError("dropout is not built yet");
+  case LinearStep::Kind::maskedDown:
+    return loraDownFwdMasked(call);
+  case LinearStep::Kind::maskedSums:
+    return loraDownDwMasked(call);
+  case LinearStep::Kind::maskedDx:
+    return loraDxMasked(call, step.to);
   }
   return internalError("a step of unknown kind");
 }

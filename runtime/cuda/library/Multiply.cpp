@@ -197,16 +197,11 @@ Status multiply(const Call &call, const Product &product,
     return internalError("no algorithm was chosen for a product when the plan "
                          "was loaded");
   if (!chosen->second.found)
-    return internalError(
-        "cuBLASLt has no algorithm for a product of " +
-        std::to_string(shape.rows) + " x " + std::to_string(shape.columns) +
-        " x " + std::to_string(shape.depth) + " in " +
-        std::string(name(shape.in)) + " with " + std::to_string(area.bytes) +
-        " bytes of workspace");
+    return multiplyPlain(call, product, area);
   const CublasLt &lt = *libraries.lt;
   Descriptors descriptors(lt);
   PEFT_TRY(descriptors.describe(shape, product.bias.data));
-  float alpha = product.alpha, beta = product.addend ? 1.0f : 0.0f;
+  float alpha = product.alpha, beta = product.addend ? alpha : 0.0f;
   const void *addend = product.addend ? product.addend.data : product.out.data;
   return descriptors.check(
       lt.cublasLtMatmul(libraries.handle, descriptors.operation, &alpha,

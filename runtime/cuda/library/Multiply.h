@@ -6,11 +6,15 @@
 
 namespace peft::cuda {
 
-/// Enqueues a product on the call's stream: by cuBLASLt on a card, by plain
-/// loops in the emulation. The library does not know the call's gate; whatever
+/// Enqueues a product on the call's stream: by cuBLASLt on a card, by
+/// multiplyPlain in the emulation. The library does not know the call's gate; whatever
 /// enqueues a predicated call sees to that. Errors: internal.
 Status multiply(const Call &call, const Product &product,
                 const LibraryArea &area);
+
+/// The same by our own kernel, for shapes that the library has no algorithm for.
+Status multiplyPlain(const Call &call, const Product &product,
+                     const LibraryArea &area);
 
 } // namespace peft::cuda
 

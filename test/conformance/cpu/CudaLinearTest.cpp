@@ -58,8 +58,8 @@ void multiply(const cuda::Product &product) {
                        sum);
       }
       uint64_t at = i * product.columns() + j;
-      sum *= product.alpha;
       sum += product.addend ? load(product.addend, at) : 0;
+      sum *= product.alpha;
       sum += product.bias ? load(product.bias, j) : 0;
       store(product.out, at, sum);
     }
@@ -72,7 +72,7 @@ void start(const cuda::LinearStep &step) {
       value += cpu::loadWeight({step.bias.data, step.bias.type, 1,
                                 step.bias.columns},
                                i % step.to.columns, step.compute);
-    store(step.to, i, step.scale * value);
+    store(step.to, i, value);
   }
 }
 
@@ -103,7 +103,9 @@ void execute(const cuda::LinearWork &work) {
     case Kind::product:
       multiply(step.product);
       break;
-    case Kind::masked:
+    case Kind::maskedDown:
+    case Kind::maskedSums:
+    case Kind::maskedDx:
       FAIL() << "no dropout in this launch";
     }
 }

@@ -2,7 +2,7 @@
 //
 // Every Case runs on the emulated kernel in three orders of threads, with its
 // operands in allocations of exactly their size under the address sanitizer,
-// and once more with a closed gate (but for products of a library). Rows that a count leaves out may hold
+// and once more with a closed gate. Rows that a count leaves out may hold
 // anything, but where kernels that follow read them, they hold zeros.
 //
 //===----------------------------------------------------------------------===//
@@ -44,11 +44,6 @@ const std::set<std::string_view> exactKernels = {
 /// Rows past the count are zero, because library products read them.
 const std::set<std::string_view> zeroesTheRest = {"gather_rows",
                                                   "cross_entropy_fwd_bwd"};
-
-/// Products of a library know no gate: the device puts a condition around them.
-bool isProduct(std::string_view kernel) {
-  return kernel.starts_with("linear_") || kernel.starts_with("lora_");
-}
 
 double toleranceOf(DType type) {
   switch (type) {
@@ -239,8 +234,6 @@ void CudaRun::agree(Case &launch) {
     run.compare(order.name);
   }
   cuda::emulation::setOrder(Order::ascending);
-  if (isProduct(launch.spec->name))
-    return;
   CudaRun closed(launch, false);
   EXPECT_TRUE(closed.run().ok());
   closed.expectUntouched();

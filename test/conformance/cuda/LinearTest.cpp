@@ -1,8 +1,7 @@
-//===- cuda/LinearTest.cpp - the linear family around library products ----===//
+//===- cuda/LinearTest.cpp - our products, and those under dropout --------===//
 //
-// On a card the products are a library's; here plain loops stand in for it, and
-// what surrounds them (casts of weights, starts, rows past a count) is ours. On
-// the CPU these kernels have tests of their own: bits against all paths.
+// Sizes have two tiles and a remainder in every dimension, and rows that are not
+// whole packs of 16 bytes.
 //
 //===----------------------------------------------------------------------===//
 #include "../Suite.h"
@@ -10,140 +9,215 @@
 namespace peft::conformance {
 namespace {
 
-constexpr uint64_t m = 67, n = 33, k = 50, r = 5;
-
-/// The types of one launch, and how many rows its count leaves (-1: all).
-struct Variant {
-  DType compute, weight, out;
-  bool init;
-  int64_t count;
+struct Sizes {
+  uint64_t m, n, k, r;
 };
+const Sizes sizes[] = {
+    {131, 69, 72, 8}, {50, 77, 133, 5}, {70, 16, 200, 72}, {1, 1, 1, 1}};
 
-std::vector<Variant> variants() {
-  std::vector<Variant> all;
-  int64_t count = -1;
-  for (DType compute : computeTypes)
-    for (DType weight : computeTypes)
-      for (DType out : {DType::f32, compute})
-        for (bool init : {false, true}) {
-          all.push_back({compute, weight, out, init, count});
-          count = count == -1 ? 0 : count == 0 ? 40 : count == 40 ? 300 : -1;
-        }
-  return all;
+/// In what a launch may be cut short.
+struct Rows {
+  int64_t count, start; ///< count -1: absent
+};
+const Rows rows[] = {{-1, 0}, {40, 7}, {3, 5}};
+
+void limit(Case &launch, const Rows &rows) {
+  launch.attribute("row_start", rows.start);
+  if (rows.count >= 0)
+    launch.vector("count", DType::i32, {double(rows.count)});
 }
 
-Case caseOf(const char *kernel, const Variant &v) {
-  Case launch(kernel);
-  if (v.count >= 0)
-    launch.vector("count", DType::i32, {double(v.count)})
-        .attribute("row_start", int64_t(9));
-  return launch.slack(4);
+/// Dropout at places that do not ascend, if `indexed`.
+void dropOut(Case &launch, const Sizes &of, const Rows &rows, bool indexed) {
+  launch.attribute("dropout", 0.3)
+      .attribute("module_key", int64_t(0x123456789abcdef))
+      .attribute("seq", int64_t(37))
+      .vector("seed", DType::i64, {-5})
+      .vector("step", DType::i32, {11})
+      .vector("first_row", DType::i32, {3});
+  if (!indexed)
+    return;
+  std::vector<double> index;
+  for (uint64_t i = 0; i < of.m + uint64_t(rows.start); ++i)
+    index.push_back(double(i * 17 % 1009));
+  launch.vector("index", DType::i32, index);
 }
 
-/// An output [rows, columns], with what it starts from.
-void addOutput(Case &launch, const Variant &v, const char *name,
-               uint64_t columns) {
-  launch.output(name, v.out, m, columns);
-  if (v.init)
-    launch.input("init", DType::f32, m, columns);
-}
-
-/// A sum over rows, that goes on from what is stored.
-void expectSums(const char *kernel, const char *left, uint64_t rows,
-                const char *sum) {
-  for (DType compute : computeTypes)
-    for (int64_t count : {-1, 0, 40, 300}) {
-      Case launch = caseOf(kernel, {compute, compute, compute, false, count});
-      launch.input(left, compute, m, rows)
-          .input("x", compute, m, k)
-          .input(sum, DType::f32, rows, k)
-          .expectSameBits();
-    }
+/// body(type of compute, type of weights, sizes, rows).
+template <typename Body> void forCases(const Body &body) {
+  const DType weights[] = {DType::f32, DType::bf16, DType::f16};
+  unsigned i = 0;
+  for (DType type : computeTypes)
+    for (const Sizes &of : sizes)
+      for (const Rows &some : rows)
+        body(type, weights[i++ % 3], of, some);
 }
 
 } // namespace
 
 TEST_F(Conformance, linear_fwd) {
-  for (const Variant &v : variants())
-    for (bool bias : {false, true}) {
-      Case launch = caseOf("linear_fwd", v);
-      launch.input("x", v.compute, m, k).input("w", v.weight, n, k);
-      addOutput(launch, v, "y", n);
-      if (bias)
-        launch.input("bias", v.weight, 1, n);
-      if (!v.init)
-        launch.attribute("scale", 0.37);
-      launch.expectSameBits();
+  forCases([](DType type, DType weight, const Sizes &of, const Rows &rows) {
+    for (bool started : {false, true}) {
+      Case launch("linear_fwd");
+      launch.input("x", type, of.m, of.k).input("w", weight, of.n, of.k);
+      launch.output("y", started ? type : DType::f32, of.m, of.n);
+      limit(launch, rows);
+      if (started)
+        launch.input("init", DType::f32, of.m, of.n)
+            .input("bias", weight, 1, of.n);
+      else
+        launch.attribute("scale", 0.5);
+      launch.slack(4).expectSameBits();
     }
+  });
 }
 
 TEST_F(Conformance, linear_lora_fwd) {
-  for (const Variant &v : variants())
-    for (bool bias : {false, true}) {
-      Case launch = caseOf("linear_lora_fwd", v);
-      launch.input("x", v.compute, m, k)
-          .input("w", v.weight, n, k)
-          .input("t", v.compute, m, r)
-          .input("b", DType::f32, n, r);
-      addOutput(launch, v, "y", n);
-      if (bias)
-        launch.input("bias", v.weight, 1, n);
-      launch.expectSameBits();
-    }
+  forCases([](DType type, DType weight, const Sizes &of, const Rows &rows) {
+    Case launch("linear_lora_fwd");
+    launch.input("x", type, of.m, of.k)
+        .input("w", weight, of.n, of.k)
+        .input("bias", weight, 1, of.n)
+        .input("t", type, of.m, of.r)
+        .input("b", DType::f32, of.n, of.r)
+        .output("y", type, of.m, of.n);
+    limit(launch, rows);
+    launch.slack(4).expectSameBits();
+  });
 }
 
 TEST_F(Conformance, linear_dx) {
-  for (const Variant &v : variants()) {
-    Case launch = caseOf("linear_dx", v);
-    launch.input("dy", v.compute, m, n).input("w", v.weight, n, k);
-    addOutput(launch, v, "dx", k);
-    if (!v.init)
-      launch.attribute("scale", 0.37);
-    launch.expectSameBits();
-  }
+  forCases([](DType type, DType weight, const Sizes &of, const Rows &rows) {
+    Case launch("linear_dx");
+    launch.input("dy", type, of.m, of.n)
+        .input("w", weight, of.n, of.k)
+        .input("init", DType::f32, of.m, of.k)
+        .output("dx", DType::f32, of.m, of.k);
+    limit(launch, rows);
+    launch.slack(4).expectSameBits();
+  });
 }
 
 TEST_F(Conformance, linear_lora_dx) {
-  for (const Variant &v : variants()) {
-    Case launch = caseOf("linear_lora_dx", v);
-    launch.input("dy", v.compute, m, n)
-        .input("w", v.weight, n, k)
-        .input("dt", v.compute, m, r)
-        .input("a", DType::f32, r, k);
-    addOutput(launch, v, "dx", k);
-    launch.expectSameBits();
-  }
+  forCases([](DType type, DType weight, const Sizes &of, const Rows &rows) {
+    for (int way = 0; way < 3; ++way) {
+      Case launch("linear_lora_dx");
+      launch.input("dy", type, of.m, of.n)
+          .input("w", weight, of.n, of.k)
+          .input("dt", type, of.m, of.r)
+          .input("a", DType::f32, of.r, of.k)
+          .output("dx", way == 1 ? DType::f32 : type, of.m, of.k);
+      limit(launch, rows);
+      if (way)
+        dropOut(launch, of, rows, way == 2);
+      if (way != 2)
+        launch.input("init", DType::f32, of.m, of.k);
+      launch.slack(4).expectSameBits();
+    }
+  });
+}
+
+TEST_F(Conformance, linear_dw) {
+  forCases([](DType type, DType, const Sizes &of, const Rows &rows) {
+    Case launch("linear_dw");
+    launch.input("dy", type, of.m, of.n)
+        .input("x", type, of.m, of.k)
+        .input("dw", DType::f32, of.n, of.k);
+    limit(launch, rows);
+    launch.slack(4).expectSameBits();
+  });
 }
 
 TEST_F(Conformance, lora_down_fwd) {
-  for (const Variant &v : variants()) {
-    if (v.out != v.compute || v.init)
-      continue;
-    Case launch = caseOf("lora_down_fwd", v);
-    launch.input("x", v.compute, m, k)
-        .input("a", v.weight, r, k)
-        .output("t", v.compute, m, r)
-        .attribute("scale", 2.0)
-        .expectSameBits();
+  forCases([](DType type, DType weight, const Sizes &of, const Rows &rows) {
+    for (int way = 0; way < 3; ++way) {
+      Case launch("lora_down_fwd");
+      launch.input("x", type, of.m, of.k)
+          .input("a", weight, of.r, of.k)
+          .attribute("scale", 2.0)
+          .output("t", type, of.m, of.r);
+      limit(launch, rows);
+      if (way)
+        dropOut(launch, of, rows, way == 2);
+      launch.slack(4).expectSameBits();
+    }
+  });
+}
+
+TEST_F(Conformance, lora_down_dw) {
+  forCases([](DType type, DType, const Sizes &of, const Rows &rows) {
+    for (int way = 0; way < 3; ++way) {
+      Case launch("lora_down_dw");
+      launch.input("dt", type, of.m, of.r)
+          .input("x", type, of.m, of.k)
+          .input("da", DType::f32, of.r, of.k);
+      limit(launch, rows);
+      if (way)
+        dropOut(launch, of, rows, way == 2);
+      launch.slack(4).expectSameBits();
+    }
+  });
+}
+
+/// More rows than one part takes.
+TEST_F(Conformance, lora_down_dw_in_parts) {
+  for (DType type : computeTypes) {
+    Case launch("lora_down_dw");
+    const Sizes of = {2500, 0, 40, 9};
+    launch.input("dt", type, of.m, of.r)
+        .input("x", type, of.m, of.k)
+        .input("da", DType::f32, of.r, of.k);
+    limit(launch, {2400, 300});
+    dropOut(launch, of, {2400, 300}, true);
+    launch.slack(40).expectSameBits();
   }
 }
 
-TEST_F(Conformance, linear_dw) { expectSums("linear_dw", "dy", n, "dw"); }
-
-TEST_F(Conformance, lora_down_dw) {
-  expectSums("lora_down_dw", "dt", r, "da");
+/// The mask itself, bit by bit: ones through an identity.
+TEST(Dropout, masksAreTheCPUs) {
+  for (DType type : {DType::bf16, DType::f16, DType::f32}) {
+    constexpr uint64_t width = 40;
+    Case launch("lora_down_fwd");
+    launch.input("x", type, 90, width, [](uint64_t) { return 1.0; })
+        .input("a", DType::f32, width, width,
+               [](uint64_t i) { return i / width == i % width ? 1.0 : 0.0; })
+        .output("t", type, 90, width);
+    dropOut(launch, {90, 0, width, width}, {-1, 0}, true);
+    launch.slack(0).expectSameBits();
+  }
 }
 
-TEST_F(Conformance, bias_dw) {
-  for (DType type : computeTypes)
-    for (uint64_t columns : {1, 32, 77})
-      for (int64_t count : {-1, 0, 30, 199, 1000}) {
-        Case launch = caseOf("bias_dw", {type, type, type, false, count});
-        launch.input("dy", type, 333, columns)
-            .input("dbias", DType::f32, 1, columns)
-            .slack(10)
-            .expectSameBits();
-      }
+/// Fewer places than rows: said, and nothing outside is read.
+TEST(Dropout, anIndexThatIsTooShortIsAFault) {
+  for (DType type : {DType::bf16, DType::f32}) {
+    const Sizes of = {60, 24, 32, 8};
+    for (const char *kernel :
+         {"lora_down_fwd", "lora_down_dw", "linear_lora_dx"}) {
+      Case launch(kernel);
+      const std::string name = kernel;
+      if (name == "linear_lora_dx")
+        launch.input("dy", type, of.m, of.n)
+            .input("w", type, of.n, of.k)
+            .input("dt", type, of.m, of.r)
+            .input("a", DType::f32, of.r, of.k)
+            .output("dx", DType::f32, of.m, of.k);
+      else
+        launch.input("x", type, of.m, of.k);
+      if (name == "lora_down_fwd")
+        launch.input("a", DType::f32, of.r, of.k)
+            .output("t", type, of.m, of.r);
+      if (name == "lora_down_dw")
+        launch.input("dt", type, of.m, of.r)
+            .input("da", DType::f32, of.r, of.k);
+      limit(launch, {55, 10});
+      launch.attribute("dropout", 0.3)
+          .vector("seed", DType::i64, {1})
+          .vector("step", DType::i32, {1})
+          .vector("first_row", DType::i32, {0})
+          .vector("index", DType::i32, std::vector<double>(50, 4));
+      launch.expectFault(55);
+    }
+  }
 }
 
 } // namespace peft::conformance

@@ -44,9 +44,10 @@ static void multiplyNow(const Product &product) {
   for (uint64_t row = 0; row < product.rows(); ++row)
     for (uint64_t column = 0; column < columns; ++column) {
       const uint64_t at = row * columns + column;
-      float value = product.alpha * dot(product, row, column);
+      float value = dot(product, row, column);
       if (product.addend)
         value += load(product.addend, at);
+      value *= product.alpha;
       if (product.bias)
         value += load(product.bias, column);
       store(product.out, at, value);
