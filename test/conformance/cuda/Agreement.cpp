@@ -70,6 +70,7 @@ public:
   }
   ~Allocation() { std::free(memory); }
   std::byte *data() { return static_cast<std::byte *>(memory); }
+  size_t size() const { return bytes; }
   std::vector<std::byte> content() { return {data(), data() + bytes}; }
 
 private:
@@ -92,7 +93,7 @@ public:
     call.operands = bound;
     call.attributes = launch.values;
     call.workspace = workspace->data();
-    call.workspaceBytes = workspace->content().size();
+    call.workspaceBytes = workspace->size();
     call.gate = {&open, 0};
     call.fault = &fault;
     return cuda::findFunction(launch.number)(call);
@@ -133,8 +134,12 @@ private:
       bound.back() = {memory.back()->data(), stored.type, stored.rows,
                       stored.columns};
     }
-    workspace = std::make_unique<Allocation>(
-        std::vector<std::byte>(launch.cudaBytes, std::byte{0xff}));
+    // Libraries ask for much: the same memory serves while the size stays.
+    if (!workspace || workspace->size() != launch.cudaBytes)
+      workspace = std::make_unique<Allocation>(
+          std::vector<std::byte>(launch.cudaBytes));
+    if (workspace->size())
+      std::memset(workspace->data(), 0xff, workspace->size());
   }
 
   const Case::Stored &stored(size_t operand) const {
@@ -216,7 +221,7 @@ private:
   cuda::FaultSlot fault;
   std::vector<std::unique_ptr<Allocation>> memory;
   std::vector<cuda::Operand> bound;
-  std::unique_ptr<Allocation> workspace;
+  static inline std::unique_ptr<Allocation> workspace;
 };
 
 void CudaRun::agree(Case &launch) {
