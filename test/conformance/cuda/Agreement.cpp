@@ -37,9 +37,9 @@ constexpr Named orders[] = {
 
 /// Same operations in the same order, none of them a library function.
 const std::set<std::string_view> exactKernels = {
-    "embed_fwd",    "embed_dw",    "add_fwd",      "cast",
-    "fill_zero",    "accumulate",  "compact_rows", "gather_rows",
-    "scatter_rows", "count_tokens", "finish_step", "adjust_loss_scale",
+    "embed_fwd",    "embed_dw",     "add_fwd",      "cast",
+    "fill_zero",    "accumulate",   "compact_rows", "gather_rows",
+    "scatter_rows", "count_tokens", "finish_step",  "adjust_loss_scale",
     "rope_fwd",     "adamw"};
 /// Rows past the count are zero, because library products read them.
 const std::set<std::string_view> zeroesTheRest = {"gather_rows",
@@ -181,11 +181,11 @@ private:
     values.resize(bytes);
     std::vector<std::byte> expected = plain.result;
     expected.resize(bytes);
-    const int64_t at = exactKernels.count(launch.spec->name)
-                           ? firstDifference(plain.type, expected, values)
-                           : firstFar(plain.type, expected, values,
-                                      toleranceOf(plain.type) *
-                                          launch.slackFactor);
+    const int64_t at =
+        exactKernels.count(launch.spec->name)
+            ? firstDifference(plain.type, expected, values)
+            : firstFar(plain.type, expected, values,
+                       toleranceOf(plain.type) * launch.slackFactor);
     if (at < 0)
       return;
     const size_t byte = static_cast<size_t>(at) * byteSize(plain.type);
@@ -231,9 +231,8 @@ void CudaRun::agree(Case &launch) {
     cuda::emulation::setOrder(order.order, 1);
     CudaRun run(launch, true);
     Status status = run.run();
-    ASSERT_TRUE(status.ok())
-        << launch.spec->name << ", threads " << order.name << ": "
-        << status.message();
+    ASSERT_TRUE(status.ok()) << launch.spec->name << ", threads " << order.name
+                             << ": " << status.message();
     EXPECT_EQ(run.fault.kind, 0)
         << launch.spec->name << " reports " << run.fault.found;
     run.compare(order.name);
