@@ -59,6 +59,8 @@ if [ -x "$BIN/peft-card-tests" ]; then
 else
   part cuda-device echo "0 passed, 0 failed, 1 skipped (no CUDA toolkit)"
 fi
+part cuda-conformance "$BIN/peft-cuda-conformance" --gtest_brief=1
+part cuda-races "$BIN/peft-cuda-races" --gtest_brief=1
 part compiler-unit "$BIN/peftc-unit-tests" --gtest_brief=1
 part lit "$VENV/bin/lit" -v --param "bin=$BIN" test
 part python "$PYTHON" -m unittest discover -s test/python
