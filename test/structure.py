@@ -52,6 +52,7 @@ FORBIDDEN = {
                               "kernels know Grid.h, so that they run on a card and in the emulation"),
     "runtime/cuda/emulation/": (r"^cuda/device/|cublas|cudnn|cuda_runtime|cuda_fp16|cuda_bf16",
                                 "the emulation needs no CUDA"),
+    "runtime/cuda/plan/": (r"^cu(da_|blas|dnn)", "what a card is asked to do is decided without one"),
     "include/peftc/Dialect/": (r"^peft/", "dialects do not know the runtime"),
     "lib/Dialect/": (r"^peft/", "dialects do not know the runtime"),
     "include/peftc/Dialect/Plan/": (r"peftc/Dialect/(NN|Lora|QW|Dist)/", "the plan dialect knows no other"),
