@@ -161,7 +161,7 @@ TEST(CudaProgram, aLaunchThatWritesThePredicateEndsTheBlock) {
       .launch(0, "finish_step",
               {"loss_sum", "tokens", "norm_square", "learning_rate", "beta1",
                "beta2", "epsilon", "weight_decay", "max_grad_norm",
-               "optimizer_step", "adam", "metrics", "apply"})
+               "optimizer_step", "adam", "metrics", "apply", ""})
       .predicate = applied;
   builder.launch(0, "fill_zero", {"a.grad"}).predicate = applied;
   Program program = programOf(builder.finish(), "update");

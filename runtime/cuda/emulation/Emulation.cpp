@@ -231,7 +231,8 @@ void runBlock() {
     thread.operations = thread.barriers = 0;
   }
   release(machine.start);
-  uint32_t all = static_cast<uint32_t>((uint64_t(1) << machine.count / lanes) - 1);
+  uint32_t all =
+      static_cast<uint32_t>((uint64_t(1) << machine.count / lanes) - 1);
   for (uint32_t runnable = all; runnable && machine.error.empty();
        runnable = passBarrier())
     while (runnable && machine.error.empty()) {
@@ -250,10 +251,9 @@ Status checkGrid(const Grid &grid) {
     return internalError("a block of " + std::to_string(grid.threads) +
                          " threads; needed are whole warps, at most 1024");
   if (grid.y > 65535 || grid.z > 65535 || grid.x > INT32_MAX)
-    return internalError("a grid of " + std::to_string(grid.x) + " x " +
-                         std::to_string(grid.y) + " x " +
-                         std::to_string(grid.z) +
-                         " blocks is more than a card takes");
+    return internalError(
+        "a grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) +
+        " x " + std::to_string(grid.z) + " blocks is more than a card takes");
   if (grid.sharedBytes > mostShared)
     return internalError(std::to_string(grid.sharedBytes) +
                          " bytes of shared memory; a block has at most " +

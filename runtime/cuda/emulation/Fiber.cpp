@@ -108,8 +108,7 @@ void Fiber::prepare(void (*entry)()) {
 #endif
   // As if `entry` had been called and had called peftSwitchStack: at its first
   // instruction the stack is 8 bytes off a multiple of 16.
-  void **top =
-      reinterpret_cast<void **>(memory + guardBytes + stackBytes - 64);
+  void **top = reinterpret_cast<void **>(memory + guardBytes + stackBytes - 64);
   top[1] = nullptr;
   top[0] = reinterpret_cast<void *>(entry);
   constexpr size_t saved = 6;

@@ -44,7 +44,8 @@ template <bool barrier> bool reverses(Order order) {
   setOrder(order, 5);
   std::vector<float> x(threads), y(threads);
   std::iota(x.begin(), x.end(), 1.0f);
-  EXPECT_TRUE(launch(Call(), Grid{.threads = threads, .sharedBytes = 4 * threads},
+  EXPECT_TRUE(launch(Call(),
+                     Grid{.threads = threads, .sharedBytes = 4 * threads},
                      reverse<barrier>, x.data(), y.data())
                   .ok());
   std::reverse(y.begin(), y.end());
@@ -80,7 +81,8 @@ template <bool barrier> bool shifts(Order order) {
   setOrder(order, 5);
   std::vector<int> y(threads), expected(threads);
   std::iota(expected.begin(), expected.end(), -1);
-  EXPECT_TRUE(launch(Call(), Grid{.threads = threads, .sharedBytes = 4 * threads},
+  EXPECT_TRUE(launch(Call(),
+                     Grid{.threads = threads, .sharedBytes = 4 * threads},
                      shift<barrier>, y.data())
                   .ok());
   return y == expected;
@@ -122,7 +124,8 @@ TEST(Emulation, ReductionsFollowEachOther) {
 
 /// The message of a launch that has to fail.
 template <typename... Arguments>
-std::string errorOf(void (*kernel)(Gate, Arguments...), Arguments... arguments) {
+std::string errorOf(void (*kernel)(Gate, Arguments...),
+                    Arguments... arguments) {
   setOrder(Order::ascending);
   Status status =
       launch(Call(), Grid{.threads = threads}, kernel, arguments...);
