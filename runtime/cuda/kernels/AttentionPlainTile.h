@@ -135,7 +135,8 @@ __device__ inline void multiplyPlainValues(PlainTiles &tiles,
     const uint32_t begin = first + c * plainColumns;
     if (begin >= b.dim)
       break;
-    __syncthreads(); // the weights are here, and nobody reads the values before
+    if (c > 0)
+      __syncthreads(); // nobody reads the values before; else putWeights waited
     for (unsigned i = threadIdx.x; i < plainPassing * plainColumns;
          i += blockDim.x) {
       const unsigned position = i / plainColumns, d = i % plainColumns;
