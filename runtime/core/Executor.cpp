@@ -9,8 +9,6 @@
 
 namespace peft {
 
-Device::~Device() = default;
-
 static std::string quoted(std::string_view text) {
   return "'" + std::string(text) + "'";
 }

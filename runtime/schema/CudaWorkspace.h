@@ -11,11 +11,12 @@
 #define PEFT_SCHEMA_CUDAWORKSPACE_H
 
 #include "CpuWorkspace.h"
+#include "CudaParts.h"
 #include "peft/KernelSpec.h"
 
 namespace peft {
 
-constexpr uint64_t cudaAlignment = cardAlignment;
+static_assert(cudaAlignment == cardAlignment);
 
 /// What a matrix product of the library may use beside our own areas: NVIDIA
 /// recommends 32 MiB for Hopper, 4 MiB before it.
@@ -59,15 +60,40 @@ inline Saturating cudaCounted(const LaunchShape &d, int count, int operand,
   return d.has(count) ? cudaArea(elements * d.bytes(operand)) : 0;
 }
 
-/// A copy of `operand` with a dropout mask applied.
-inline Saturating cudaMasked(const LaunchShape &d, bool masked, int operand,
-                             Saturating elements) {
-  return masked ? cudaArea(elements * d.bytes(operand)) : 0;
+/// Attention backward: two numbers per query and head. Nothing of attention is
+/// more than linear in the rows.
+constexpr Saturating cudaAttentionNumbers(Saturating rows, Saturating heads) {
+  return cudaArea(rows * heads * 8);
+}
+/// Two numbers for every cudaSegmentRange positions of a batch row.
+inline Saturating cudaAttentionRanges(const LaunchShape &d, int segments,
+                                      Saturating rows, Saturating seq) {
+  if (!d.has(segments))
+    return 0;
+  return cudaArea(rows / seq *
+                  ((seq + (cudaSegmentRange - 1)) / cudaSegmentRange) * 8);
 }
 
-/// One f32 per query and head: the sum of dO x O.
-constexpr Saturating cudaAttentionDelta(Saturating rows, Saturating heads) {
-  return cudaArea(rows * heads * 4);
+/// The parts of a sum over rows into [rank, columns], when it is masked.
+inline Saturating cudaMaskedSums(bool masked, Saturating rows, Saturating rank,
+                                 Saturating columns) {
+  if (!masked)
+    return 0;
+  const Saturating parts = std::min<Saturating>(
+      (rows + (cudaRankRows - 1)) / cudaRankRows, cudaRankParts);
+  return cudaArea(parts * rank * columns * 4);
+}
+
+/// The parts of a sum over rows (rms_norm_dw, bias_dw).
+constexpr Saturating cudaColumnSums(Saturating columns) {
+  return cudaArea(columns * cudaColumnParts * 4);
+}
+
+/// One f64 for each part of a norm.
+constexpr Saturating cudaNormSums(Saturating elements) {
+  // A named constant: nvcc writes the sum of two into code that is none.
+  constexpr uint64_t rest = cudaTensorPart - 1;
+  return cudaArea((elements + rest) / cudaTensorPart * 8);
 }
 
 } // namespace peft

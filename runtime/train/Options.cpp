@@ -1,6 +1,7 @@
 //===- Options.cpp - whether options make sense together ------------------===//
 #include "peft/Session.h"
 
+#include "DeviceName.h"
 #include "peft/FloatTypes.h"
 
 #include <cmath>
@@ -92,12 +93,5 @@ Status peft::checkOptions(const RunOptions &options) {
                       "--adapter");
   if (options.saveDType && !isFloat(*options.saveDType))
     return usageError("--save-dtype must be f32, bf16 or f16");
-  if (options.device == "auto" || options.device == "cpu")
-    return {};
-  if (options.device == "cuda" || options.device.starts_with("cuda:"))
-    return Status::error(Code::unsuitable,
-                         "--device " + options.device +
-                             ": this version has no CUDA device; use "
-                             "--device cpu");
-  return usageError("--device must be auto or cpu, not " + options.device);
+  return checkDeviceName(options.device);
 }

@@ -52,8 +52,11 @@ Expected<Profile> peft::profileSteps(Executor &executor, const StepTimes &times,
   for (double &seconds : repeats) {
     double start = monotonicSeconds();
     PEFT_TRY(executor.device().replay(entry, coreKernels));
+    PEFT_TRY(executor.device().finish());
     seconds = (monotonicSeconds() - start) * gradAccum;
   }
+  for (const char *name : {"micro_step", "update"})
+    PEFT_TRY(executor.device().timeKernels(executor.plan().findEntry(name)));
   Profile profile{times.median(), medianOf(repeats)};
   Line line;
   line.fixed(profile.stepSeconds, 4) << " s a step; its GEMM and attention "

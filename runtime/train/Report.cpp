@@ -67,13 +67,26 @@ static void printMemory(Console &console, const Plan &plan) {
                           formatBytes(largest.localBytes - largest.lowerBound));
 }
 
-void peft::printPlan(Console &console, const Executor &executor) {
+/// Memory outside the plan's arenas and what the card holds in all.
+static void printLedger(Console &console, const Device &device) {
+  for (const LedgerRow &row : device.ledger()) {
+    std::string text = "  " + row.name + " " + formatBytes(row.measuredBytes);
+    if (row.plannedBytes && row.plannedBytes != row.measuredBytes)
+      text += " (planned " + formatBytes(row.plannedBytes) + ")";
+    console.print("", text + (row.onDevice ? "" : " of the host"));
+  }
+}
+
+void peft::printPlan(Console &console, const Executor &executor,
+                     const std::string &deviceNote) {
   const Plan &plan = executor.plan();
   console.print(
       "plan", plan.modelName + ", compute " + std::string(name(plan.compute)) +
                   ", " + std::to_string(plan.batch) + " x " +
                   std::to_string(plan.seq) + " tokens, by " + plan.producer);
-  console.print("device", executor.device().description());
+  console.print("device", executor.device().description() +
+                              (deviceNote.empty() ? "" : "; " + deviceNote));
+  printLedger(console, executor.device());
   printMemory(console, plan);
   ParameterCount count = countParameters(plan);
   Line share;

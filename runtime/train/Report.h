@@ -15,8 +15,10 @@ struct ParameterCount {
 };
 ParameterCount countParameters(const Plan &plan);
 
-/// Model, memory by class, device and the trainable parameters.
-void printPlan(Console &console, const Executor &executor);
+/// Model, device (with why not another), memory by class and the trainable
+/// parameters.
+void printPlan(Console &console, const Executor &executor,
+               const std::string &deviceNote);
 
 /// One row with its trained tokens marked: decoded by peft-data when the model
 /// has a tokenizer, as ids when not.

@@ -62,6 +62,7 @@ private:
   ModelDirectory model;
   std::optional<TokenFile> data, evalData;
   Questions questions;
+  std::string deviceNote;
   std::unique_ptr<Executor> executor;
   std::optional<TrainSummary> trained;
   std::optional<EvalSummary> evaluated;
@@ -127,11 +128,11 @@ Status Session::prepare() {
   wanted.scheduleSeed = options.scheduleSeed;
   wanted.scheduleMode = options.scheduleInterleave ? ScheduleMode::interleave
                                                    : ScheduleMode::shuffle;
-  PEFT_ASSIGN(std::unique_ptr<Device> device,
-              makeDevice(options.device, wanted));
-  PEFT_ASSIGN(executor,
-              Executor::create(std::move(plan), std::move(weights),
-                               std::move(device), {.seed = options.seed}));
+  PEFT_ASSIGN(ChosenDevice chosen, makeDevice(options.device, plan, wanted));
+  deviceNote = chosen.note;
+  PEFT_ASSIGN(executor, Executor::create(std::move(plan), std::move(weights),
+                                         std::move(chosen.device),
+                                         {.seed = options.seed}));
   PEFT_TRY(chooseAdapter());
   if (options.generate.any()) {
     PEFT_ASSIGN(questions,
@@ -288,7 +289,7 @@ Status Session::printSummary() {
 
 Status Session::run() {
   PEFT_TRY(prepare());
-  printPlan(console, *executor);
+  printPlan(console, *executor, deviceNote);
   printSchedule();
   if (options.check)
     PEFT_TRY(checkMemory(*executor, console));

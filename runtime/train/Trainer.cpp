@@ -102,6 +102,8 @@ Status Trainer::finishStep(uint64_t step, StepMetrics &result) {
   result.loss = values[0];
   result.gradNorm = values[1];
   result.tokens = static_cast<uint64_t>(values[2]);
+  if (result.tokens > 0 && !std::isfinite(result.loss))
+    return nonFinite(step, 0, options.train.gradAccum, "the loss");
   if (result.tokens > 0 && values[3] == 0) {
     PEFT_ASSIGN(result.overflowed, lossScale.proceeds());
     if (!result.overflowed)
@@ -136,6 +138,10 @@ Status Trainer::runMicro(uint64_t step, uint32_t micro, uint64_t &present) {
   int64_t firstRow = int64_t(micro) * executor.plan().batch;
   PEFT_TRY(executor.writeScalar("first_row", firstRow));
   PEFT_TRY(executor.run("micro_step"));
+  // Reading would let a card stand still until the host has caught up; the
+  // metrics of the step show a loss that is not finite, too.
+  if (executor.device().worksAhead())
+    return {};
   double loss = 0;
   PEFT_TRY(executor.readOutput("loss_sum", std::span<double>(&loss, 1)));
   if (!std::isfinite(loss))

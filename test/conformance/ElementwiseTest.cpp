@@ -161,7 +161,7 @@ TEST_F(Conformance, rope_fwd) {
     uint64_t rows, heads, dim, width;
   };
   for (DType type : computeTypes)
-    for (Shape shape : {Shape{9, 3, 64, 64}, {130, 2, 10, 6}, {5, 1, 34, 34}})
+    for (Shape shape : {Shape{9, 3, 64, 64}, {130, 2, 10, 6}, {5, 1, 34, 34}, {3, 40, 64, 64}})
       for (int64_t inverse : {0, 1}) {
         const uint64_t columns = shape.heads * shape.dim;
         Case launch("rope_fwd");

@@ -51,7 +51,7 @@ void expectLosses(const Case &launch, uint64_t vocab, uint64_t taken) {
 } // namespace
 
 TEST_F(Conformance, cross_entropy_fwd) {
-  for (uint64_t vocab : {1, 15, 16, 1003})
+  for (uint64_t vocab : {1, 15, 16, 1003, 5000})
     for (int64_t count : {0, 7, 13, 40}) {
       Case launch = crossEntropyCase("cross_entropy_fwd", vocab, count);
       launch.expectSameBits();
@@ -73,7 +73,7 @@ TEST_F(Conformance, cross_entropy_fwd) {
 
 TEST_F(Conformance, cross_entropy_fwd_bwd) {
   for (DType type : computeTypes)
-    for (uint64_t vocab : {1, 15, 16, 1003}) {
+    for (uint64_t vocab : {1, 15, 16, 1003, 4104}) {
       const uint64_t taken = 6;
       // Without a scale, and with the scale of a step of 64 tokens.
       const double scale = type == DType::f16 || vocab == 15 ? 1024 : 1;
@@ -126,17 +126,19 @@ TEST(CrossEntropy, TheScaleMultipliesTheGradientOnly) {
 }
 
 TEST_F(Conformance, loss_sum) {
-  Case launch("loss_sum");
-  launch.input("loss", DType::f32, 1, 20)
-      .vector("count", DType::i32, {15})
-      .vector("sum", DType::f64, {1e9})
-      .attribute("row_start", int64_t(4))
-      .expectSameBits();
-  const std::vector<double> loss = launch.before("loss");
-  double sum = 1e9;
-  for (uint64_t i = 0; i < 11; ++i)
-    sum += loss[i];
-  EXPECT_EQ(launch.after("sum")[0], sum);
+  for (uint64_t taken : {11, 690}) {
+    Case launch("loss_sum");
+    launch.input("loss", DType::f32, 1, taken + 9)
+        .vector("count", DType::i32, {double(taken + 4)})
+        .vector("sum", DType::f64, {1e9})
+        .attribute("row_start", int64_t(4))
+        .expectSameBits();
+    const std::vector<double> loss = launch.before("loss");
+    double sum = 1e9;
+    for (uint64_t i = 0; i < taken; ++i)
+      sum += loss[i];
+    EXPECT_EQ(launch.after("sum")[0], sum);
+  }
 }
 
 TEST_F(Conformance, count_tokens) {

@@ -13,7 +13,8 @@ struct Shape {
   uint64_t groups() const { return rows * columns / width; }
 };
 const Shape shapes[] = {
-    {5, 64, 64}, {130, 96, 96}, {7, 39, 13}, {3, 1000, 1000}, {1, 1, 1}};
+    {5, 64, 64}, {130, 96, 96}, {7, 39, 13}, {3, 1000, 1000}, {1, 1, 1},
+    {3, 1504, 1504}, {2, 4101, 4101}};
 
 struct Types {
   DType dy, x, weight, out;

@@ -118,7 +118,7 @@ TEST_F(Conformance, adjust_loss_scale) {
 
 TEST_F(Conformance, adamw) {
   for (int64_t decays : {0, 1})
-    for (uint64_t columns : {1, 33, 5000}) {
+    for (uint64_t columns : {1, 33, 5000, 15001}) {
       const double scale = 0.25, factor = 2, lr = rate * factor;
       const double correction1 = 1 - std::pow(beta1, 3),
                    correction2 = 1 - std::pow(beta2, 3);

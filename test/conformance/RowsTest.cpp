@@ -21,7 +21,7 @@ double idOf(uint64_t i) { return static_cast<double>(i * 29 % vocab); }
 
 TEST_F(Conformance, embed_fwd) {
   for (DType type : {DType::f32, DType::bf16, DType::f16})
-    for (uint64_t width : {1, 48, 203}) {
+    for (uint64_t width : {1, 48, 203, 1112}) {
       Case launch("embed_fwd");
       launch.input("ids", DType::i32, 1, rows, idOf)
           .input("table", type, vocab, width)
@@ -40,7 +40,11 @@ TEST_F(Conformance, embed_fwd) {
 }
 
 TEST_F(Conformance, embed_dw) {
-  for (uint64_t width : {1, 48, 203}) {
+  struct Shape {
+    uint64_t rows, width;
+  };
+  for (const auto &[rows, width] :
+       {Shape{90, 1}, {90, 48}, {90, 203}, {700, 5}, {270, 1100}}) {
     Case launch("embed_dw");
     launch.input("ids", DType::i32, 1, rows, idOf)
         .input("dy", DType::f32, rows, width)
@@ -60,7 +64,10 @@ TEST_F(Conformance, embed_dw) {
 
 TEST_F(Conformance, compact_rows) {
   constexpr uint64_t seq = 15;
-  for (bool segments : {false, true}) {
+  for (auto [segments, rows] : {std::pair<bool, uint64_t>{false, 90},
+                                {true, 90},
+                                {false, 2505},
+                                {true, 2505}}) {
     Case launch("compact_rows");
     auto label = [](uint64_t i) { return i % 3 == 1 ? -100 : idOf(i); };
     auto segment = [](uint64_t i) { return double(i % seq / 4); };

@@ -1,11 +1,18 @@
-//===- Suite.h - one kernel, every path, the same bits ----------*- C++ -*-===//
+//===- Suite.h - one kernel, every device -----------------------*- C++ -*-===//
 //
 // A Case holds the operands and attributes of one launch. It checks them
-// against kernels.def, runs the kernel on every path this processor has with 1,
-// 2 and 3 threads, and compares all bytes with the plain path on one thread.
-// The plain path is then compared with a reference in double, which each test
-// writes down itself. Operands lie between guards, weights (types "W") at odd
-// addresses, outputs and workspaces start as NaNs.
+// against kernels.def and runs the kernel on one thread of the CPU's plain
+// path, whose results a test compares with a reference in double, which it
+// writes down itself. How the other devices have to agree stands in one
+// Agreement.cpp per device, each linked with the same tests into an executable
+// of its own:
+//
+//   cpu/   every path this processor has, with 1, 2 and 3 threads: all bytes
+//   cuda/  the CUDA kernels, emulated, in three orders of threads: all bytes
+//          where the arithmetic is the same, else within a tolerance
+//
+// On the CPU, operands lie between guards, weights (types "W") at odd
+// addresses; outputs and workspaces start as NaNs.
 //
 //   TEST_F(Conformance, add_fwd) {
 //     Case launch("add_fwd");
@@ -77,6 +84,9 @@ public:
   Case &attribute(const std::string &name, int64_t value);
   Case &attribute(const std::string &name, double value);
   Case &attribute(const std::string &name, std::vector<float> value);
+  /// Where devices may differ, they may do so by `factor` times the usual: sums
+  /// of many terms of which little is left.
+  Case &slack(double factor);
 
   /// The values an operand has before the launch.
   std::vector<double> before(const std::string &name) const;
@@ -88,16 +98,17 @@ public:
   /// The values after the last run.
   std::vector<double> after(const std::string &name) const;
 
-  /// All paths and thread counts agree with plain on one thread, whose results
-  /// are the ones `after` then shows.
+  /// The device agrees with plain on one thread, whose results are the ones
+  /// `after` then shows.
   void expectSameBits();
   /// max |after - reference| <= tolerance x max(max |reference|, 1e-30).
   void expectNear(const std::string &name, const std::vector<double> &reference,
                   double tolerance);
-  /// Every path answers with a fault that names `found`.
+  /// The device answers with a fault that names `found`.
   void expectFault(int64_t found);
 
 private:
+  friend class CudaRun;
   struct Stored {
     DType type = DType::f32;
     uint64_t rows = 0, columns = 0;
@@ -112,8 +123,14 @@ private:
   std::vector<Attribute> given;
   std::vector<AttributeValue> values;
   Launch launch;
-  uint64_t sharedBytes = 0, threadBytes = 0;
+  uint64_t sharedBytes = 0, threadBytes = 0; ///< of the CPU device
+  uint64_t cudaBytes = 0;
+  double slackFactor = 1;
 };
+
+/// Index of the first element whose bits differ, NaNs being equal; or -1.
+int64_t firstDifference(DType type, const std::vector<std::byte> &a,
+                        const std::vector<std::byte> &b);
 
 /// All paths this processor can run, plain first.
 std::vector<Path> availablePaths();

@@ -18,6 +18,10 @@ using namespace peft;
 using namespace peft::test;
 
 namespace {
+
+Expected<std::unique_ptr<Device>> noCard(unsigned, const DeviceOptions &) {
+  return Status::error(Code::unsuitable, "there is no card in tests");
+}
 constexpr const char *moduleKey =
     "base_model.model.model.layers.0.mlp.up_proj.";
 
@@ -82,8 +86,10 @@ protected:
 
   Status run() {
     return runSession(options,
-                      [](const std::string &, const DeviceOptions &wanted) {
-                        return createCpuDevice(wanted);
+                      [](const std::string &name, const Plan &plan,
+                         const DeviceOptions &wanted) {
+                        return chooseDevice({createCpuDevice, noCard}, name,
+                                            plan, wanted);
                       });
   }
   void expectOk() {

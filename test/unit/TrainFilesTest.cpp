@@ -102,12 +102,17 @@ TEST(RunOptions, anOptionThatWouldBeIgnoredIsAnError) {
   expectUsage(options, "-o OUT needs --data");
 }
 
-TEST(RunOptions, aDeviceThatIsNotBuiltIsNamed) {
+TEST(RunOptions, namesOfDevices) {
   RunOptions options = training();
-  options.device = "cuda:1";
-  EXPECT_EQ(checkOptions(options).code(), Code::unsuitable);
-  options.device = "tpu";
-  expectUsage(options, "tpu");
+  for (const char *name : {"auto", "cpu", "cuda", "cuda:0", "cuda:63"}) {
+    options.device = name;
+    EXPECT_TRUE(checkOptions(options).ok()) << name;
+  }
+  for (const char *name : {"tpu", "cuda:", "cuda:x", "cuda:-1", "cuda:64",
+                           "cuda:1 ", "CUDA", ""}) {
+    options.device = name;
+    expectUsage(options, "--device must be auto, cpu, cuda or cuda:N");
+  }
 }
 
 TEST(RunOptions, ratesOutsideTheirRange) {

@@ -181,7 +181,8 @@ void addMachine(CLI::App &app, RunOptions &options) {
                  "shuffle (default), or interleave: streams only")
       ->type_name("NAME")
       ->transform(oneOf(modes));
-  app.add_option("--device", options.device, "auto or cpu")
+  app.add_option("--device", options.device,
+                 "auto, cpu, cuda or cuda:N")
       ->capture_default_str();
   app.add_option("--threads", options.threads,
                  "(default: all this process may use, at most the plan's)")

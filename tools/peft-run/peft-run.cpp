@@ -2,6 +2,7 @@
 #include "Flags.h"
 
 #include "peft/CpuDevice.h"
+#include "peft/DevicePlugin.h"
 #include "peft/File.h"
 #include "peft/Session.h"
 
@@ -14,6 +15,15 @@ using namespace peft;
 static int report(const Status &status) {
   std::fprintf(stderr, "peft-run: error: %s\n", status.message().c_str());
   return static_cast<int>(status.code());
+}
+
+/// The CUDA device lives in a library of its own, so that this program starts
+/// on machines without a driver.
+static Expected<std::unique_ptr<Device>>
+createCudaDevice(unsigned index, const DeviceOptions &options) {
+  PEFT_ASSIGN(const DevicePlugin *plugin,
+              openDevicePlugin("libpeft_cuda.so", "PEFT_CUDA_PLUGIN"));
+  return plugin->create(index, options);
 }
 
 static int run(int argc, char **argv) {
@@ -29,9 +39,10 @@ static int run(int argc, char **argv) {
     std::fputs(line->text->c_str(), stdout);
     return 0;
   }
-  DeviceFactory makeDevice = [](const std::string &,
+  DeviceFactory makeDevice = [](const std::string &name, const Plan &plan,
                                 const DeviceOptions &options) {
-    return createCpuDevice(options);
+    return chooseDevice({createCpuDevice, createCudaDevice}, name, plan,
+                        options);
   };
   Status status = runSession(line->options, makeDevice);
   return status.ok() ? 0 : report(status);

@@ -4,6 +4,10 @@
 // of one plan; addresses are fixed when it is loaded, and from then on nothing
 // is allocated: `run`, `write` and `read` make no system call for memory.
 //
+// A device may work ahead: `run` and `write` put work into one queue and `read`
+// and `finish` wait for it. What the host reads is always what it would have
+// read without the queue; only an error may be reported by a later call.
+//
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_DEVICE_H
 #define PEFT_DEVICE_H
@@ -57,6 +61,14 @@ struct KernelTime {
   double seconds = 0;
 };
 
+/// Bytes that a device holds for one purpose.
+struct LedgerRow {
+  std::string name;          ///< "arena 0 (device)"
+  uint64_t plannedBytes = 0; ///< as the plan says; 0: the plan has no say
+  uint64_t measuredBytes = 0;
+  bool onDevice = true; ///< false: memory of the host
+};
+
 /// The bytes of every weight of a plan, by index into Plan::weights.
 using WeightBytes = std::span<const std::span<const std::byte>>;
 
@@ -69,10 +81,15 @@ public:
   /// Called once. Errors: usage (threads), doesNotFit, unsuitable, badInput.
   virtual Status load(const Plan &plan, WeightBytes weights) = 0;
 
-  /// Executes one entry and returns when all of it is done. A kernel that finds
-  /// an index outside its table stops the entry with badInput; the message
-  /// names entry, item, kernel and module.
+  /// Executes one entry. A kernel that finds an index outside its table is an
+  /// error badInput, whose message names entry, item, kernel and module, of
+  /// this call or of a later one.
   virtual Status run(uint32_t entry) = 0;
+  /// Whether `run` may return before the entry is done, so that reading costs
+  /// the time until it is.
+  virtual bool worksAhead() const { return false; }
+  /// Waits until everything is done. Errors: those of all that ran.
+  virtual Status finish() { return {}; }
 
   /// Copies to or from `offset` of a buffer that lies in an arena (reading
   /// works for mapped weights too). Errors: internal (range or read-only
@@ -87,7 +104,14 @@ public:
   virtual Status replay(uint32_t entry,
                         std::span<const std::string_view> kernels) = 0;
 
+  /// Runs `entry` once more so that kernelTimes knows its kernels: for devices
+  /// that cannot time kernels while they run at full speed.
+  virtual Status timeKernels(uint32_t entry) { return {}; }
+
   virtual MemoryUse memoryUse() const = 0;
+  /// What the device holds beside host memory of the process; empty for a
+  /// device that has no memory of its own.
+  virtual std::vector<LedgerRow> ledger() const { return {}; }
   virtual ScheduleReport schedule(uint32_t entry) const = 0;
   /// By kernel, the slowest first; kernels that never ran are left out.
   virtual std::vector<KernelTime> kernelTimes() const = 0;

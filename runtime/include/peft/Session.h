@@ -8,6 +8,7 @@
 #define PEFT_SESSION_H
 
 #include "peft/Device.h"
+#include "peft/Plan.h"
 #include "peft/RunOptions.h"
 #include "peft/Status.h"
 
@@ -16,10 +17,34 @@
 
 namespace peft {
 
-/// Makes the device that `RunOptions::device` names: the session knows devices
-/// only as an interface.
-using DeviceFactory = std::function<Expected<std::unique_ptr<Device>>(
-    const std::string &name, const DeviceOptions &options)>;
+/// The device of a run, and in a few words why not another; printed with its
+/// description as one line.
+struct ChosenDevice {
+  std::unique_ptr<Device> device;
+  std::string note; ///< "no CUDA: no NVIDIA driver (libcuda.so.1)"; may be empty
+};
+
+/// Makes the device that `RunOptions::device` names for `plan`: the session
+/// knows devices only as an interface.
+using DeviceFactory = std::function<Expected<ChosenDevice>(
+    const std::string &name, const Plan &plan, const DeviceOptions &options)>;
+
+/// How the devices that there are come to be.
+struct DeviceMakers {
+  std::function<Expected<std::unique_ptr<Device>>(const DeviceOptions &)> cpu;
+  /// Card `index`. Error unsuitable: there is no usable card; the message says
+  /// in a few words why.
+  std::function<Expected<std::unique_ptr<Device>>(unsigned index,
+                                                  const DeviceOptions &)>
+      cuda;
+};
+
+/// `name` is auto, cpu, cuda or cuda:N. auto takes card 0 for a plan that was
+/// compiled for a card if there is a usable one, else the CPU. Errors: usage
+/// (another name), unsuitable (what was asked for cannot be had).
+Expected<ChosenDevice> chooseDevice(const DeviceMakers &makers,
+                                    const std::string &name, const Plan &plan,
+                                    const DeviceOptions &options);
 
 /// The version of this program and of what it writes.
 constexpr const char *runtimeVersion = "0.1.0";

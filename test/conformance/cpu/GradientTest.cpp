@@ -6,7 +6,7 @@
 // single elements.
 //
 //===----------------------------------------------------------------------===//
-#include "Suite.h"
+#include "../Suite.h"
 
 #include <cmath>
 

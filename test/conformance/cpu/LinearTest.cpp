@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "LinearProblem.h"
-#include "Suite.h"
+#include "../Suite.h"
 
 #include "cpu/Numbers.h"
 #include "peft/Philox.h"

@@ -49,6 +49,9 @@ public:
   bool has(const std::string &operand) const {
     return tensors.contains(operand);
   }
+  std::span<const AttributeValue> attributeValues() const {
+    return attributes;
+  }
   double real(const std::string &attribute) const;
   int64_t integer(const std::string &attribute) const;
 

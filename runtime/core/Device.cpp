@@ -1,0 +1,9 @@
+//===- Device.cpp - what executes a plan ----------------------------------===//
+#include "peft/Device.h"
+
+namespace peft {
+
+// Here, so that a plug-in gets the class without the executor.
+Device::~Device() = default;
+
+} // namespace peft

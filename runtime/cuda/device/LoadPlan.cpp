@@ -1,0 +1,179 @@
+//===- LoadPlan.cpp - the CUDA device: loading a plan ---------------------===//
+#include "Answer.h"
+#include "CudaDevice.h"
+#include "peft/KernelSpec.h"
+
+#include <numeric>
+
+namespace peft::cuda {
+
+Status CudaDevice::load(const Plan &source, WeightBytes weightBytes) {
+  if (plan)
+    return internalError("a device is loaded once");
+  uint64_t ranks = uint64_t(source.shard) * source.tensorParallel;
+  if (ranks != 1)
+    return Status::error(Code::unsuitable, "the plan was made for " +
+                                               std::to_string(ranks) +
+                                               " ranks; this version runs one");
+  plan = &source;
+  weights = weightBytes;
+  times.resize(allKernels().size());
+  highWater.resize(source.arenas.size());
+  return keep(loadAll().in(card.describe()));
+}
+
+Status CudaDevice::loadAll() {
+  int device = static_cast<int>(card.index);
+  cudaDeviceProp properties{};
+  PEFT_CUDA(cudaGetDeviceProperties(&properties, device));
+  PEFT_ASSIGN(uint64_t free, freeBytes());
+  usedBefore = properties.totalGlobalMem - std::min<uint64_t>(
+                                               free, properties.totalGlobalMem);
+  PEFT_ASSIGN(DeviceTotals totals, deviceTotals(*plan));
+  PEFT_TRY(checkFits(*plan, totals, free));
+  PEFT_TRY(allocate());
+  PEFT_ASSIGN(libraries, Libraries::create());
+  PEFT_TRY(queue.create(*plan));
+  PEFT_TRY(staging.create());
+  PEFT_TRY(uploadWeights());
+  PEFT_TRY(bindPrograms());
+  PEFT_TRY(dryRun());
+  PEFT_TRY(captureEntries());
+  PEFT_CUDA(cudaStreamSynchronize(queue.main()));
+  PEFT_ASSIGN(uint64_t left, freeBytes());
+  uint64_t blocks = totals.all() + faults.size() + tableBlock.size();
+  besideBlocks = free > left + blocks ? free - left - blocks : 0;
+  return {};
+}
+
+Status CudaDevice::allocate() {
+  for (size_t i = 0; i < plan->arenas.size(); ++i) {
+    const Arena &arena = plan->arenas[i];
+    PEFT_ASSIGN(Block block, Block::create(arena.space, arena.size,
+                                           "arena " + std::to_string(i)));
+    arenas.push_back(std::move(block));
+  }
+  weightLayout = layOutWeights(*plan);
+  PEFT_ASSIGN(weightBlock, Block::create(Space::device, weightLayout.bytes,
+                                         "mapped weights"));
+  PEFT_ASSIGN(std::vector<uint64_t> needs, scratchBytes(*plan));
+  for (uint64_t bytes : needs) {
+    PEFT_ASSIGN(Block block, Block::create(Space::device, bytes, "scratch"));
+    scratch.push_back(std::move(block));
+  }
+  faultOwners = cuda::faultOwners(*plan);
+  uint64_t slots = faultOwners.size() * sizeof(FaultSlot);
+  PEFT_ASSIGN(faults, Block::create(Space::device, slots, "fault slots"));
+  PEFT_ASSIGN(faultMirror, Block::create(Space::pinned, slots, "fault slots"));
+  return {};
+}
+
+/// The bytes of mapped weights, in the order of the plan, through two pinned
+/// halves: the files are read while the card copies.
+Status CudaDevice::uploadWeights() {
+  for (size_t i = 0; i < plan->buffers.size(); ++i) {
+    const Buffer &buffer = plan->buffers[i];
+    if (buffer.arena != none)
+      continue;
+    const Weight &weight = plan->weights[buffer.weight];
+    std::span<const std::byte> bytes = weights[buffer.weight];
+    if (!weight.slices.empty()) {
+      const Slice &slice = weight.slices.front();
+      uint64_t row = bytes.size() / weight.shape[0];
+      bytes = bytes.subspan(slice.start * row);
+    }
+    PEFT_TRY(staging.write(queue.main(),
+                           weightBlock.data() + weightLayout.offsets[i],
+                           bytes.first(buffer.size)));
+  }
+  return {};
+}
+
+Status CudaDevice::bindPrograms() {
+  Places places;
+  places.plan = plan;
+  places.arenas = arenas;
+  places.weights = weightBlock.data();
+  places.weightLayout = &weightLayout;
+  places.scratch = &scratch;
+  places.faults = reinterpret_cast<FaultSlot *>(faults.data());
+  places.faultOwners = faultOwners;
+  places.libraries = libraries.get();
+  for (uint32_t i = 0; i < plan->entries.size(); ++i) {
+    auto program = BoundProgram::build(places, i, tables);
+    if (!program.ok())
+      return program.status().in("entry '" + plan->entries[i].name + "'");
+    programs.push_back(std::move(*program));
+  }
+  PEFT_ASSIGN(tableBlock, Block::create(Space::device, tables.bytes.size(),
+                                        "tables of merged launches"));
+  tables.base = tableBlock.data();
+  return staging.write(queue.main(), tables.base, tables.bytes);
+}
+
+namespace {
+
+/// Waits for every step, so that an error is that of the step.
+class EachStep final : public StepObserver {
+public:
+  Status after(const BoundStep &step, cudaStream_t stream) override {
+    PEFT_CUDA(cudaStreamSynchronize(stream));
+    return {};
+  }
+};
+
+} // namespace
+
+/// Runs every entry once on zeros. It loads all code onto the card before
+/// anything is recorded, so nothing is loaded or allocated in a step, and a
+/// launch that does not work is named here. Then everything is zero again.
+Status CudaDevice::dryRun() {
+  EachStep each;
+  for (uint32_t i = 0; i < plan->entries.size(); ++i)
+    PEFT_TRY(queue.enqueue(*plan, i, *programs[i], each));
+  for (Block *block : {&faults})
+    PEFT_CUDA(cudaMemsetAsync(block->data(), 0, block->size(), queue.main()));
+  for (const Block &arena : arenas)
+    if (arena.size() && arena.space() != Space::pageable)
+      PEFT_CUDA(cudaMemsetAsync(arena.data(), 0, arena.size(), queue.main()));
+  PEFT_CUDA(cudaStreamSynchronize(queue.main()));
+  return {};
+}
+
+Status CudaDevice::captureEntries() {
+  graphs.resize(plan->entries.size());
+  if (mode == RunMode::direct)
+    return {};
+  for (uint32_t i = 0; i < plan->entries.size(); ++i)
+    PEFT_TRY(queue.capture(*plan, i, *programs[i], faultCopy(), graphs[i]));
+  return {};
+}
+
+//===----------------------------------------------------------------------===//
+// The ledger
+//===----------------------------------------------------------------------===//
+
+std::vector<LedgerRow> CudaDevice::ledger() const {
+  std::vector<LedgerRow> rows;
+  auto add = [&](std::string name, uint64_t planned, uint64_t measured,
+                 bool onDevice = true) {
+    if (planned || measured)
+      rows.push_back({std::move(name), planned, measured, onDevice});
+  };
+  for (size_t i = 0; i < arenas.size(); ++i)
+    if (plan->arenas[i].space != Space::pageable)
+      add("arena " + std::to_string(i), plan->arenas[i].size, arenas[i].size(),
+          plan->arenas[i].space == Space::device);
+  add("mapped weights, copied to the card", 0, weightBlock.size());
+  uint64_t scratchSum = 0;
+  for (const Block &block : scratch)
+    scratchSum += block.size();
+  add("library workspaces outside the plan", 0, scratchSum);
+  add("tables and fault slots", 0, tableBlock.size() + faults.size());
+  add("code, libraries and graphs", 0, besideBlocks);
+  add("in use before: context and other programs", 0, usedBefore);
+  add("staging", 0, staging.bytes() + faultMirror.size(), false);
+  return rows;
+}
+
+} // namespace peft::cuda

@@ -1,0 +1,150 @@
+//===- Elementwise.cu - kernels without sums ------------------------------===//
+#include "cuda/Kernels.h"
+#include "cuda/Numbers.h"
+
+namespace peft::cuda {
+
+namespace {
+
+constexpr unsigned blockThreads = 256;
+
+/// Operation::at<n>(i) computes elements [i, i + n).
+template <typename Operation>
+__global__ void everyElement(Gate gate, uint64_t elements,
+                             Operation operation) {
+  if (closed(gate))
+    return;
+  const uint64_t thread = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  uint64_t i = thread * packSize;
+  if (i + packSize <= elements) {
+    operation.template at<packSize>(i);
+    return;
+  }
+  for (; i < elements; ++i)
+    operation.template at<1>(i);
+}
+
+template <typename Operation>
+Status launchElements(const Call &call, uint64_t elements,
+                      Operation operation) {
+  const uint64_t perBlock = blockThreads * packSize;
+  const Grid grid{
+      .x = static_cast<unsigned>((elements + perBlock - 1) / perBlock),
+      .threads = blockThreads};
+  return launch(call, grid, everyElement<Operation>, elements, operation);
+}
+
+struct SwigluForward {
+  FloatsIn gate, up;
+  FloatsOut y;
+
+  template <unsigned n> __device__ void at(uint64_t i) const {
+    float g[n], u[n], result[n];
+    gate.load(i, g);
+    up.load(i, u);
+    for (unsigned j = 0; j < n; ++j)
+      result[j] = g[j] / (1.0f + expf(-g[j])) * u[j];
+    y.store(i, result);
+  }
+};
+
+struct SwigluBackward {
+  FloatsIn dy, gate, up;
+  FloatsOut dgate, dup;
+
+  template <unsigned n> __device__ void at(uint64_t i) const {
+    float d[n], g[n], u[n], ofGate[n], ofUp[n];
+    dy.load(i, d);
+    gate.load(i, g);
+    up.load(i, u);
+    for (unsigned j = 0; j < n; ++j) {
+      const float sigmoid = 1.0f / (1.0f + expf(-g[j])), silu = g[j] * sigmoid;
+      ofUp[j] = d[j] * silu;
+      ofGate[j] = d[j] * u[j] * fmaf(silu, 1.0f - sigmoid, sigmoid);
+    }
+    dup.store(i, ofUp);
+    dgate.store(i, ofGate);
+  }
+};
+
+struct Add {
+  FloatsIn a, b;
+  FloatsOut y;
+
+  template <unsigned n> __device__ void at(uint64_t i) const {
+    float left[n], right[n];
+    a.load(i, left);
+    b.load(i, right);
+    for (unsigned j = 0; j < n; ++j)
+      left[j] += right[j];
+    y.store(i, left);
+  }
+};
+
+struct Convert {
+  FloatsIn x;
+  FloatsOut y;
+
+  template <unsigned n> __device__ void at(uint64_t i) const {
+    float value[n];
+    x.load(i, value);
+    y.store(i, value);
+  }
+};
+
+/// All types of zero are zero bytes.
+struct FillZero {
+  uint16_t *y;
+
+  template <unsigned n> __device__ void at(uint64_t i) const {
+    *reinterpret_cast<Pack<uint16_t, n> *>(y + i) = {};
+  }
+};
+
+} // namespace
+
+Status swiglu_fwd(const Call &call) {
+  namespace op = kernels::swiglu_fwd;
+  return launchElements(call, call[op::y].elements(),
+                        SwigluForward{FloatsIn(call[op::gate]),
+                                      FloatsIn(call[op::up]),
+                                      FloatsOut(call[op::y])});
+}
+
+Status swiglu_bwd(const Call &call) {
+  namespace op = kernels::swiglu_bwd;
+  return launchElements(
+      call, call[op::dy].elements(),
+      SwigluBackward{FloatsIn(call[op::dy]), FloatsIn(call[op::gate]),
+                     FloatsIn(call[op::up]), FloatsOut(call[op::dgate]),
+                     FloatsOut(call[op::dup])});
+}
+
+Status add_fwd(const Call &call) {
+  namespace op = kernels::add_fwd;
+  return launchElements(call, call[op::y].elements(),
+                        Add{FloatsIn(call[op::a]), FloatsIn(call[op::b]),
+                            FloatsOut(call[op::y])});
+}
+
+Status cast(const Call &call) {
+  namespace op = kernels::cast;
+  return launchElements(call, call[op::y].elements(),
+                        Convert{FloatsIn(call[op::x]), FloatsOut(call[op::y])});
+}
+
+Status fill_zero(const Call &call) {
+  const Operand &y = call[kernels::fill_zero::y];
+  // Every type it takes is a whole number of 2 bytes.
+  return launchElements(call, y.elements() * byteSize(y.type) / 2,
+                        FillZero{y.as<uint16_t>()});
+}
+
+Status accumulate(const Call &call) {
+  namespace op = kernels::accumulate;
+  return launchElements(call, call[op::y].elements(),
+                        Add{FloatsIn(call[op::y]), FloatsIn(call[op::x]),
+                            FloatsOut(call[op::y])});
+}
+
+} // namespace peft::cuda

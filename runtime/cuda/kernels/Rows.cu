@@ -1,0 +1,112 @@
+//===- Rows.cu - rows that an index names ---------------------------------===//
+//
+// Block 0 checks the index (RowIndex.h), every other block moves one row.
+//
+//===----------------------------------------------------------------------===//
+#include "cuda/Kernels.h"
+#include "cuda/Numbers.h"
+#include "cuda/RowIndex.h"
+
+namespace peft::cuda {
+
+namespace {
+
+constexpr unsigned blockThreads = 128;
+
+template <unsigned n>
+__device__ void copyRow(FloatsIn x, uint64_t from, FloatsOut y, uint64_t to,
+                        uint64_t columns) {
+  for (uint64_t i = threadIdx.x * n; i < columns; i += blockDim.x * n) {
+    float values[n];
+    x.load(from * columns + i, values);
+    y.store(to * columns + i, values);
+  }
+}
+
+/// y[i] = x[index of i]; zeros where there is none.
+template <unsigned n>
+__global__ void gather(Gate gate, RowIndex index, FloatsIn x, FloatsOut y,
+                       uint64_t columns) {
+  if (closed(gate))
+    return;
+  if (blockIdx.x == 0)
+    return index.check();
+  const uint64_t row = blockIdx.x - 1;
+  const int64_t from = index.at(row, index.wanted());
+  if (from >= 0)
+    return copyRow<n>(x, static_cast<uint64_t>(from), y, row, columns);
+  const float zeros[n] = {};
+  for (uint64_t i = threadIdx.x * n; i < columns; i += blockDim.x * n)
+    y.store(row * columns + i, zeros);
+}
+
+/// y[index of i] = x[i].
+template <unsigned n>
+__global__ void scatter(Gate gate, RowIndex index, FloatsIn x, FloatsOut y,
+                        uint64_t columns) {
+  if (closed(gate))
+    return;
+  if (blockIdx.x == 0)
+    return index.check();
+  const uint64_t row = blockIdx.x - 1;
+  const int64_t to = index.at(row, index.wanted());
+  if (to >= 0)
+    copyRow<n>(x, row, y, static_cast<uint64_t>(to), columns);
+}
+
+Grid rowGrid(uint64_t rows) {
+  return {.x = static_cast<unsigned>(rows + 1), .threads = blockThreads};
+}
+
+} // namespace
+
+Status embed_fwd(const Call &call) {
+  namespace op = kernels::embed_fwd;
+  const uint64_t rows = call[op::ids].elements(),
+                 columns = call[op::table].columns;
+  const RowIndex index{call[op::ids].as<int32_t>(),
+                       rows,
+                       0,
+                       call[op::table].rows,
+                       rows,
+                       nullptr,
+                       FaultKind::id,
+                       call.fault};
+  return launch(call, rowGrid(rows),
+                columns % packSize == 0 ? gather<packSize> : gather<1>, index,
+                FloatsIn(call[op::table]), FloatsOut(call[op::y]), columns);
+}
+
+Status gather_rows(const Call &call) {
+  namespace op = kernels::gather_rows;
+  const uint64_t rows = call[op::y].rows, columns = call[op::y].columns;
+  const RowIndex index{call[op::index].as<int32_t>(),
+                       call[op::index].elements(),
+                       call.integer(op::row_start),
+                       call[op::x].rows,
+                       rows,
+                       call[op::count].as<int32_t>(),
+                       FaultKind::row,
+                       call.fault};
+  return launch(call, rowGrid(rows),
+                columns % packSize == 0 ? gather<packSize> : gather<1>, index,
+                FloatsIn(call[op::x]), FloatsOut(call[op::y]), columns);
+}
+
+Status scatter_rows(const Call &call) {
+  namespace op = kernels::scatter_rows;
+  const uint64_t rows = call[op::x].rows, columns = call[op::x].columns;
+  const RowIndex index{call[op::index].as<int32_t>(),
+                       call[op::index].elements(),
+                       call.integer(op::row_start),
+                       call[op::y].rows,
+                       rows,
+                       call[op::count].as<int32_t>(),
+                       FaultKind::row,
+                       call.fault};
+  return launch(call, rowGrid(rows),
+                columns % packSize == 0 ? scatter<packSize> : scatter<1>, index,
+                FloatsIn(call[op::x]), FloatsOut(call[op::y]), columns);
+}
+
+} // namespace peft::cuda

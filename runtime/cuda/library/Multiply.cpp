@@ -1,0 +1,216 @@
+//===- Multiply.cpp - products by cuBLASLt --------------------------------===//
+//
+// The library is column-major. A row-major matrix read that way is its
+// transpose, so out = left right is computed as out^T = right^T left^T: the
+// library's A is our right operand, its B our left one, and nothing is copied.
+//
+//===----------------------------------------------------------------------===//
+#include "Multiply.h"
+
+#include "Libraries.h"
+
+#include <string>
+
+namespace peft::cuda {
+
+namespace {
+
+cudaDataType libraryType(DType type) {
+  switch (type) {
+  case DType::bf16:
+    return CUDA_R_16BF;
+  case DType::f16:
+    return CUDA_R_16F;
+  default:
+    return CUDA_R_32F;
+  }
+}
+
+/// The descriptors of one product, as long as they are needed.
+class Descriptors {
+public:
+  explicit Descriptors(const CublasLt &lt) : lt(lt) {}
+  ~Descriptors() {
+    for (cublasLtMatrixLayout_t layout : {a, b, c})
+      if (layout)
+        lt.cublasLtMatrixLayoutDestroy(layout);
+    if (operation)
+      lt.cublasLtMatmulDescDestroy(operation);
+    if (preference)
+      lt.cublasLtMatmulPreferenceDestroy(preference);
+  }
+  Descriptors(const Descriptors &) = delete;
+  Descriptors &operator=(const Descriptors &) = delete;
+
+  Status describe(const ProductShape &shape, const void *bias);
+  Status prefer(uint64_t workspaceBytes);
+  Status check(cublasStatus_t status, const char *what) const {
+    if (status == CUBLAS_STATUS_SUCCESS)
+      return {};
+    return internalError(std::string("cuBLASLt: ") + what + ": " +
+                         lt.cublasLtGetStatusString(status));
+  }
+
+  const CublasLt &lt;
+  cublasLtMatmulDesc_t operation = nullptr;
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+  cublasLtMatmulPreference_t preference = nullptr;
+
+private:
+  template <typename T>
+  Status set(cublasLtMatmulDescAttributes_t attribute, T value) {
+    return check(lt.cublasLtMatmulDescSetAttribute(operation, attribute, &value,
+                                                   sizeof value),
+                 "cublasLtMatmulDescSetAttribute");
+  }
+  template <typename T>
+  Status set(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
+    return check(lt.cublasLtMatmulPreferenceSetAttribute(preference, attribute,
+                                                         &value, sizeof value),
+                 "cublasLtMatmulPreferenceSetAttribute");
+  }
+  /// A row-major matrix of `rows` rows as the library sees it.
+  Status layout(cublasLtMatrixLayout_t &to, DType type, uint64_t rows,
+                uint64_t columns) {
+    return check(lt.cublasLtMatrixLayoutCreate(&to, libraryType(type), columns,
+                                               rows,
+                                               static_cast<int64_t>(columns)),
+                 "cublasLtMatrixLayoutCreate");
+  }
+};
+
+Status Descriptors::describe(const ProductShape &shape, const void *bias) {
+  PEFT_TRY(check(lt.cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F,
+                                             CUDA_R_32F),
+                 "cublasLtMatmulDescCreate"));
+  auto turned = [](bool transposed) {
+    return transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+  };
+  PEFT_TRY(set(CUBLASLT_MATMUL_DESC_TRANSA, turned(shape.rightTransposed)));
+  PEFT_TRY(set(CUBLASLT_MATMUL_DESC_TRANSB, turned(shape.leftTransposed)));
+  if (shape.bias) {
+    PEFT_TRY(set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS));
+    PEFT_TRY(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, libraryType(shape.out)));
+    PEFT_TRY(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias));
+  }
+  auto [m, n, k] = std::tuple(shape.rows, shape.columns, shape.depth);
+  PEFT_TRY(layout(a, shape.in, shape.rightTransposed ? n : k,
+                  shape.rightTransposed ? k : n));
+  PEFT_TRY(layout(b, shape.in, shape.leftTransposed ? k : m,
+                  shape.leftTransposed ? m : k));
+  return layout(c, shape.out, m, n);
+}
+
+Status Descriptors::prefer(uint64_t workspaceBytes) {
+  PEFT_TRY(check(lt.cublasLtMatmulPreferenceCreate(&preference),
+                 "cublasLtMatmulPreferenceCreate"));
+  PEFT_TRY(set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspaceBytes));
+  // A sum whose order depends on which block is first is no candidate.
+  PEFT_TRY(set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+               uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)));
+  for (auto operand : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+    PEFT_TRY(set(operand, uint32_t(bufferAlignment)));
+  return {};
+}
+
+/// Whether the sums of an algorithm have one order.
+Expected<bool> isOrdered(const CublasLt &lt,
+                         const cublasLtMatmulAlgo_t &algorithm) {
+  uint32_t scheme = 0;
+  size_t written = 0;
+  if (lt.cublasLtMatmulAlgoConfigGetAttribute(
+          &algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
+          sizeof scheme, &written) != CUBLAS_STATUS_SUCCESS)
+    return internalError("cuBLASLt does not tell how an algorithm adds up");
+  return scheme == CUBLASLT_REDUCTION_SCHEME_NONE ||
+         scheme == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+}
+
+Expected<ProductChoice> choose(const Libraries &libraries,
+                               const ProductShape &shape) {
+  const CublasLt &lt = *libraries.lt;
+  Descriptors descriptors(lt);
+  PEFT_TRY(descriptors.describe(shape, nullptr));
+  PEFT_TRY(descriptors.prefer(shape.workspaceBytes));
+  constexpr int most = 8;
+  cublasLtMatmulHeuristicResult_t candidates[most] = {};
+  int found = 0;
+  cublasStatus_t status = lt.cublasLtMatmulAlgoGetHeuristic(
+      libraries.handle, descriptors.operation, descriptors.a, descriptors.b,
+      descriptors.c, descriptors.c, descriptors.preference, most, candidates,
+      &found);
+  ProductChoice choice;
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED)
+    return choice;
+  PEFT_TRY(descriptors.check(status, "cublasLtMatmulAlgoGetHeuristic"));
+  for (int i = 0; i < found; ++i) {
+    if (candidates[i].state != CUBLAS_STATUS_SUCCESS ||
+        candidates[i].workspaceSize > shape.workspaceBytes)
+      continue;
+    PEFT_ASSIGN(bool ordered, isOrdered(lt, candidates[i].algo));
+    if (!ordered)
+      continue;
+    return ProductChoice{true, candidates[i].algo, candidates[i].workspaceSize};
+  }
+  return choice;
+}
+
+} // namespace
+
+Libraries::~Libraries() {
+  if (handle && !abandoned)
+    lt->cublasLtDestroy(handle);
+}
+
+Expected<std::unique_ptr<Libraries>> Libraries::create() {
+  auto libraries = std::make_unique<Libraries>();
+  PEFT_ASSIGN(libraries->lt, openCublasLt());
+  cublasStatus_t status = libraries->lt->cublasLtCreate(&libraries->handle);
+  if (status != CUBLAS_STATUS_SUCCESS)
+    return internalError(std::string("cuBLASLt does not start: ") +
+                         libraries->lt->cublasLtGetStatusString(status));
+  return libraries;
+}
+
+Status Libraries::prepare(const LinearWork &work, uint64_t workspaceBytes) {
+  for (const LinearStep &step : work.steps) {
+    if (step.kind != LinearStep::Kind::product)
+      continue;
+    ProductShape shape = shapeOf(step.product, workspaceBytes);
+    if (choices.contains(shape))
+      continue;
+    PEFT_ASSIGN(ProductChoice choice, choose(*this, shape));
+    choices.emplace(shape, choice);
+  }
+  return {};
+}
+
+Status multiply(const Call &call, const Product &product,
+                const LibraryArea &area) {
+  Libraries &libraries = *call.libraries;
+  ProductShape shape = shapeOf(product, area.bytes);
+  auto chosen = libraries.choices.find(shape);
+  if (chosen == libraries.choices.end())
+    return internalError("no algorithm was chosen for a product when the plan "
+                         "was loaded");
+  if (!chosen->second.found)
+    return multiplyPlain(call, product, area);
+  const CublasLt &lt = *libraries.lt;
+  Descriptors descriptors(lt);
+  PEFT_TRY(descriptors.describe(shape, product.bias.data));
+  float alpha = product.alpha, beta = product.addend ? alpha : 0.0f;
+  const void *addend = product.addend ? product.addend.data : product.out.data;
+  return descriptors.check(
+      lt.cublasLtMatmul(libraries.handle, descriptors.operation, &alpha,
+                        product.right.data, descriptors.a, product.left.data,
+                        descriptors.b, &beta, addend, descriptors.c,
+                        product.out.data, descriptors.c,
+                        &chosen->second.algorithm, area.data, area.bytes,
+                        static_cast<cudaStream_t>(call.stream)),
+      "cublasLtMatmul");
+}
+
+} // namespace peft::cuda

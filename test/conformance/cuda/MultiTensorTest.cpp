@@ -1,0 +1,134 @@
+//===- cuda/MultiTensorTest.cpp - many tensors in one launch --------------===//
+#include "cuda/MultiTensor.h"
+
+#include "../Suite.h"
+#include "cuda/Grid.h"
+#include "cuda/Kernels.h"
+
+#include <cmath>
+
+namespace peft::cuda {
+namespace {
+
+/// Longer than a part, a whole part, short, not a multiple of anything.
+constexpr uint64_t sizes[] = {70001, 32768, 5, 1, 640};
+
+std::vector<float> numbers(uint64_t seed, uint64_t count) {
+  std::vector<float> values;
+  for (uint64_t i = 0; i < count; ++i)
+    values.push_back(static_cast<float>(conformance::uniform(seed, i)));
+  return values;
+}
+
+Operand operandOf(std::vector<float> &values) {
+  return {reinterpret_cast<std::byte *>(values.data()), DType::f32, 1,
+          values.size()};
+}
+
+/// AdamW's state of several tensors, with calls that refer to it.
+struct Tensors {
+  std::vector<std::vector<float>> values; ///< four per tensor
+  std::vector<double> adam = {0.5, 1e-3, 0.9, 0.99, 1e-8, 0.1, 0.19, 0.02};
+  std::vector<std::vector<Operand>> operands;
+  std::vector<std::vector<AttributeValue>> attributes;
+  std::vector<Call> calls;
+
+  Tensors() {
+    for (uint64_t seed = 0; uint64_t size : sizes)
+      for (int i = 0; i < 4; ++i) {
+        values.push_back(numbers(++seed, size));
+        if (i == 3)
+          for (float &moment : values.back())
+            moment = std::fabs(moment);
+      }
+    for (size_t i = 0; i < values.size(); i += 4) {
+      operands.emplace_back();
+      for (size_t j = 0; j < 4; ++j)
+        operands.back().push_back(operandOf(values[i + j]));
+      operands.back().push_back(
+          {reinterpret_cast<std::byte *>(adam.data()), DType::f64, 1, 8});
+      attributes.push_back(
+          {{0, i == 4 ? 2.0 : 1.0, {}}, {i == 8 ? 1 : 0, 0, {}}});
+    }
+    for (size_t i = 0; i < operands.size(); ++i) {
+      Call call;
+      call.operands = operands[i];
+      call.attributes = attributes[i];
+      calls.push_back(call);
+    }
+  }
+  Tensors(const Tensors &) = delete;
+};
+
+TEST(MultiTensor, AdamwIsTheSameAsOneByOne) {
+  emulation::setOrder(emulation::Order::random, 4);
+  Tensors single, merged;
+  for (const Call &call : single.calls)
+    ASSERT_TRUE(adamw(call).ok());
+  std::vector<AdamwPart> parts;
+  for (const Call &call : merged.calls)
+    appendParts(call, parts);
+  EXPECT_EQ(parts.size(), 7u);
+  ASSERT_TRUE(
+      adamwTable(Call(), parts.data(), parts.size(), merged.adam.data()).ok());
+  EXPECT_EQ(single.values, merged.values);
+  EXPECT_NE(single.values, Tensors().values);
+  // A closed gate holds for the whole table.
+  Call closed;
+  const int32_t no = 0;
+  closed.gate.value = &no;
+  ASSERT_TRUE(
+      adamwTable(closed, parts.data(), parts.size(), merged.adam.data()).ok());
+  EXPECT_EQ(single.values, merged.values);
+}
+
+TEST(MultiTensor, NormIsTheSumOfAll) {
+  emulation::setOrder(emulation::Order::descending);
+  std::vector<std::vector<float>> tensors;
+  std::vector<NormPart> parts;
+  double expected = 3, sum = 3;
+  for (uint64_t size : sizes)
+    tensors.push_back(numbers(size, size));
+  for (std::vector<float> &tensor : tensors) {
+    std::vector<Operand> operands = {operandOf(tensor), {}};
+    Call call;
+    call.operands = operands;
+    appendParts(call, parts);
+    for (double x : tensor)
+      expected += x * x;
+  }
+  std::vector<double> workspace(parts.size());
+  Call call;
+  call.workspace = reinterpret_cast<std::byte *>(workspace.data());
+  call.workspaceBytes = workspace.size() * 8;
+  ASSERT_TRUE(normSquareTable(call, parts.data(), parts.size(), &sum).ok());
+  EXPECT_NEAR(sum, expected, 1e-12 * expected);
+  call.workspaceBytes -= 8;
+  EXPECT_FALSE(normSquareTable(call, parts.data(), parts.size(), &sum).ok());
+}
+
+TEST(MultiTensor, ZerosFillAll) {
+  emulation::setOrder(emulation::Order::ascending);
+  std::vector<std::vector<float>> tensors;
+  std::vector<uint16_t> halves(77, 0xffff);
+  std::vector<ZeroPart> parts;
+  for (uint64_t size : sizes)
+    tensors.push_back(numbers(size, size));
+  std::vector<Operand> operands;
+  for (std::vector<float> &tensor : tensors)
+    operands.push_back(operandOf(tensor));
+  operands.push_back({reinterpret_cast<std::byte *>(halves.data()), DType::f16,
+                      1, halves.size()});
+  for (const Operand &operand : operands) {
+    Call call;
+    call.operands = {&operand, 1};
+    appendParts(call, parts);
+  }
+  ASSERT_TRUE(fillZeroTable(Call(), parts.data(), parts.size()).ok());
+  for (const std::vector<float> &tensor : tensors)
+    EXPECT_EQ(tensor, std::vector<float>(tensor.size()));
+  EXPECT_EQ(halves, std::vector<uint16_t>(halves.size()));
+}
+
+} // namespace
+} // namespace peft::cuda
