@@ -35,7 +35,7 @@ bool samePredicate(const Predicate &a, const Predicate &b) {
 class Builder {
 public:
   Builder(const Plan &plan, const Entry &entry, const MergeRules &rules)
-      : plan(plan), entry(entry), rules(rules) {
+      : entry(entry), rules(rules) {
     program.streams.resize(plan.streams.size());
     open.resize(plan.streams.size(), none);
     accessesOf.resize(entry.items.size());
@@ -52,7 +52,6 @@ private:
   bool merge(ProgramBlock &block, uint32_t item, uint32_t kernel);
   bool mayJoin(const ProgramStep &step, uint32_t item) const;
 
-  const Plan &plan;
   const Entry &entry;
   const MergeRules &rules;
   Program program;
