@@ -35,35 +35,68 @@ uint64_t peft::usedBytes(const MemoryUse &use) {
          bufferAlignment;
 }
 
-Status peft::checkMemory(Executor &executor, Console &console) {
+/// Runs every entry once, all tokens trained, so that all chunks of the head
+/// run.
+static Status runEntries(Executor &executor) {
   const Plan &plan = executor.plan();
   HostBatch batch(plan);
   const BatchView &view = batch.view();
   for (uint32_t slot = 0; slot < view.rows; ++slot)
     writePaddingRow(view, slot);
-  // Every token is trained, so that all chunks of the head run.
   std::fill_n(view.labels, view.rows * view.seq, 0);
   std::fill_n(view.segmentIds, view.rows * view.seq, 0);
   PEFT_TRY(batch.send(executor));
   for (const Entry &entry : plan.entries)
     PEFT_TRY(executor.run(entry.name));
-  PEFT_TRY(executor.device().finish());
+  return executor.device().finish();
+}
 
-  MemoryUse use = executor.device().memoryUse();
+/// What the process holds, when the arenas are part of it.
+static Status checkResident(const Executor &executor, const MemoryUse &use,
+                            Console &console) {
   uint64_t resident = peakResidentBytes();
   uint64_t most = use.arenaBytes + mappedBytes(executor) + residentAllowance;
-  uint64_t used = usedBytes(use);
-  console.print("check", "arena: planned " + std::to_string(use.arenaBytes) +
-                             " bytes, used " + std::to_string(used) +
-                             (use.arenaBytes == used ? ", the same" : ""));
   console.print("check", "resident: " + formatBytes(resident) + " of at most " +
                              formatBytes(most));
-  if (use.highWaterBytes > use.arenaBytes)
-    return internalError("the step used " + std::to_string(use.highWaterBytes) +
-                         " bytes of an arena of " +
-                         std::to_string(use.arenaBytes));
   if (measuresResident && resident > most)
     return internalError("the process had " + formatBytes(resident) +
                          " resident; the plan allows " + formatBytes(most));
   return {};
+}
+
+/// What a device with memory of its own holds, line by line.
+static Status checkLedger(const std::vector<LedgerRow> &ledger,
+                          Console &console) {
+  Status status;
+  for (const LedgerRow &row : ledger) {
+    std::string text = row.name + ": " + std::to_string(row.measuredBytes) +
+                       (row.onDevice ? " bytes" : " bytes of the host");
+    bool planned = row.plannedBytes > 0;
+    bool same = row.plannedBytes == row.measuredBytes;
+    if (planned)
+      text += ", planned " + std::to_string(row.plannedBytes);
+    console.print("check", text + (planned && same ? ", the same" : ""));
+    if (planned && !same && status.ok())
+      status = internalError(row.name + " has " +
+                             std::to_string(row.measuredBytes) +
+                             " bytes; the plan says " +
+                             std::to_string(row.plannedBytes));
+  }
+  return status;
+}
+
+Status peft::checkMemory(Executor &executor, Console &console) {
+  PEFT_TRY(runEntries(executor));
+  MemoryUse use = executor.device().memoryUse();
+  uint64_t used = usedBytes(use);
+  console.print("check", "arena: planned " + std::to_string(use.arenaBytes) +
+                             " bytes, used " + std::to_string(used) +
+                             (use.arenaBytes == used ? ", the same" : ""));
+  if (use.highWaterBytes > use.arenaBytes)
+    return internalError("the step used " + std::to_string(use.highWaterBytes) +
+                         " bytes of an arena of " +
+                         std::to_string(use.arenaBytes));
+  std::vector<LedgerRow> ledger = executor.device().ledger();
+  return ledger.empty() ? checkResident(executor, use, console)
+                        : checkLedger(ledger, console);
 }

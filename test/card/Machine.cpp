@@ -15,6 +15,12 @@ using namespace peft::card;
 // Errors
 //===----------------------------------------------------------------------===//
 
+/// A number from the environment.
+static size_t setting(const char *name, size_t otherwise) {
+  const char *text = std::getenv(name);
+  return text ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
 static std::string firstError;
 static bool forbidden = false;
 static size_t blocks = 0;
@@ -44,11 +50,18 @@ cudaError_t cudaGetLastError() { return state(); }
 //===----------------------------------------------------------------------===//
 
 size_t card::draw(size_t count) {
-  static std::mt19937_64 random = [] {
-    const char *seed = std::getenv("PEFT_CARD_SEED");
-    return std::mt19937_64(seed ? std::strtoull(seed, nullptr, 10) : 1);
-  }();
+  static std::mt19937_64 random(setting("PEFT_CARD_SEED", 1));
   return random() % count;
+}
+
+/// Does a piece of work, or breaks for ever (PEFT_CARD_BREAKS_AT).
+static Status perform(const Work &work) {
+  static const size_t last = setting("PEFT_CARD_BREAKS_AT", 0);
+  static size_t done = 0;
+  if (++done == last)
+    return internalError("the card broke at its " + std::to_string(last) +
+                         "th piece of work");
+  return work();
 }
 
 /// Runs `count` jobs in a random order in which each follows those it names.
@@ -103,7 +116,7 @@ void card::settle(const std::shared_ptr<Task> &last) {
   };
   Status status = runInAnyOrder(all.size(), before, [&](size_t i) -> Status {
     if (state() == cudaSuccess)
-      PEFT_TRY(all[i]->work());
+      PEFT_TRY(perform(all[i]->work));
     all[i]->done = true;
     return {};
   });
@@ -125,7 +138,7 @@ Status card::runGraph(const GraphData &graph) {
     return indices;
   };
   return runInAnyOrder(graph.nodes.size(), before, [&](size_t i) {
-    return graph.nodes[i]->work();
+    return perform(graph.nodes[i]->work);
   });
 }
 
@@ -133,7 +146,7 @@ Status card::runGraph(const GraphData &graph) {
 // The machine
 //===----------------------------------------------------------------------===//
 
-constexpr size_t cardBytes = size_t(1) << 30;
+static const size_t cardBytes = setting("PEFT_CARD_BYTES", size_t(1) << 30);
 static size_t usedBytes = 0;
 static std::unordered_map<void *, size_t> sizes;
 static CUstream_st defaultStream;

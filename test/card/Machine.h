@@ -6,8 +6,9 @@
 //   * work runs only when the host waits for it, and then in a random order
 //     that keeps what streams and events promise (PEFT_CARD_SEED);
 //   * a graph that is launched runs its nodes in a random order of its edges;
-//   * device memory starts as 0xff bytes;
-//   * after the first launch of a graph, asking for memory fails.
+//   * device memory starts as 0xff bytes, PEFT_CARD_BYTES of them in all;
+//   * after the first launch of a graph, asking for memory fails;
+//   * on request one piece of work fails (PEFT_CARD_BREAKS_AT), and then all.
 // Kernels come from the emulation, products from its plain loops.
 //
 //===----------------------------------------------------------------------===//

@@ -1,0 +1,222 @@
+"""The CUDA device, on a card made of host code (libpeft_card.so), end to end.
+
+usage: card_test.py --bin DIR
+
+Models are compiled for a card and for the CPU and trained on both devices. On
+the card: the losses of the CPU within rounding, the same bits whatever the order
+that streams and events leave open (PEFT_CARD_SEED), with graphs and step by
+step; nothing asked of the card's memory after load; --check; what a card that
+is too small, one that breaks and a missing driver say. All is
+skipped where the plug-in was not built. The last line counts what passed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "golden"))
+import models  # noqa: E402
+import tensor_file  # noqa: E402
+from cases import QWEN2  # noqa: E402
+
+STEPS, ROWS, BATCH, SEQ = 3, 4, 2, 21
+CONFIG = {
+    **QWEN2,
+    "hidden_size": 48,
+    "intermediate_size": 72,
+    "vocab_size": 131,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 12,
+    "tie_word_embeddings": True,
+}
+
+
+class Failure(Exception):
+    """Other numbers, another message, or a program that stopped."""
+
+
+def case_of(dropout=0.0):
+    return {"name": "card", "config": CONFIG, "stored": "bf16", "shards": 1,
+            "adapter": {"r": 4, "lora_alpha": 8, "target_modules": "all-linear",
+                        "lora_dropout": dropout},
+            "segments": True, "batch": ROWS, "accumulation": 1, "steps": STEPS, "seq": SEQ}
+
+
+class Programs:
+    def __init__(self, root, binaries):
+        self.root, self.binaries = root, binaries
+
+    def run(self, program, *arguments, code=0, env=None):
+        """Standard output and error together."""
+        done = subprocess.run([f"{self.binaries}/{program}", *arguments], text=True,
+                              capture_output=True, env={**os.environ, **(env or {})})
+        if done.returncode != code:
+            tail = (done.stdout + done.stderr).strip().splitlines()[-2:]
+            raise Failure(f"{program} exit {done.returncode}, not {code}: {' | '.join(tail)}")
+        return done.stdout + done.stderr
+
+    def compile(self, name, *flags):
+        plan = f"{self.root}/{name}.plan"
+        self.run("peftc", "compile", f"{self.root}/model", "--batch", str(BATCH), "--seq",
+                 str(SEQ), "-o", plan, "--quiet", *flags)
+        return plan
+
+    def card(self, seed=1, mode="graph"):
+        return {"PEFT_CUDA_PLUGIN": f"{self.binaries}/libpeft_card.so",
+                "PEFT_CARD_SEED": str(seed), "PEFT_CUDA": mode}
+
+    def train(self, plan, device, env=None, code=0, data="data"):
+        out = f"{self.root}/out"
+        subprocess.run(["rm", "-rf", out], check=True)
+        said = self.run("peft-run", plan, "--model", f"{self.root}/model", "-o", out, "--data",
+                        f"{self.root}/{data}.safetensors", "--steps", str(STEPS), "--grad-accum",
+                        str(ROWS // BATCH), "--lr", "3e-3", "--seed", "5", "--device", device,
+                        code=code, env=env)
+        if code:
+            return said
+        with open(f"{out}/metrics.jsonl") as file:
+            lines = [json.loads(line) for line in file]
+        saved = next(f for f in os.listdir(out) if f.endswith(".safetensors"))
+        with open(f"{out}/{saved}", "rb") as file:
+            return [(line["loss"], line["grad_norm"]) for line in lines], file.read()
+
+
+def write_inputs(root):
+    models.write_model(case_of(), f"{root}/model")
+    arrays, _ = models.make_rows(case_of())
+    arrays["labels"][3] = models.UNTRAINED
+    tensor_file.save_tensors(f"{root}/data.safetensors", arrays)
+    for name, dropout in (("lora", 0.0), ("dropout", 0.2)):
+        models.write_adapter(case_of(dropout), f"{root}/{name}", {})
+
+
+def compare(name, found, expected, tolerance):
+    for step, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+        for what, a, b in zip(("loss", "norm"), mine, theirs):
+            if not abs(a - b) <= tolerance * abs(b):
+                raise Failure(f"{name}, step {step + 1}: {what} {a}, on the CPU {b}")
+
+
+def check_training(programs, compute, training):
+    adapter = f"{programs.root}/{training}/adapter_config.json"
+    what = ["--train", "all"] if training == "all" else ["--adapter", adapter]
+    tolerance = {"f32": 2e-5, "bf16": 2e-2, "f16": 5e-3}[compute]
+    results = []
+    for target in ("h200", "cpu"):
+        plan = programs.compile("step", "--compute", compute, "--target", target, *what)
+        expected, _ = programs.train(plan, "cpu")
+        for seed, mode in ((1, "graph"), (2, "graph"), (3, "direct")):
+            found, saved = programs.train(plan, "cuda", programs.card(seed, mode))
+            compare(f"plan for {target}, seed {seed}, {mode}", found, expected, tolerance)
+            results.append(saved)
+        if target == "h200" and any(saved != results[0] for saved in results):
+            raise Failure("the order that is left open, or the graph, changes bits")
+    # With a workspace of its own size a launch computes the same.
+    if any(saved != results[0] for saved in results):
+        raise Failure("the plan for the CPU gives other bits on the card")
+
+
+def lora_plan(programs):
+    return programs.compile("lora", "--compute", "f32", "--target", "h200", "--adapter",
+                            f"{programs.root}/lora/adapter_config.json")
+
+
+def expect(said, *parts):
+    for part in parts:
+        if part not in said:
+            raise Failure(f"{part!r} is not in {said.strip().splitlines()[-3:]}")
+
+
+def check_memory(programs):
+    said = programs.run("peft-run", lora_plan(programs), "--model", f"{programs.root}/model",
+                        "--check", "--device", "cuda", env=programs.card())
+    expect(said, "cuda:0, test card, sm_90", "arena 0: ", ", the same", "staging: ")
+    if "library workspaces outside the plan" in said:
+        raise Failure("a plan for a card has no room for a library")
+
+
+def check_choice(programs):
+    plan, model = lora_plan(programs), f"{programs.root}/model"
+    auto = programs.run("peft-run", plan, "--model", model, "--check", "--device", "auto",
+                        env=programs.card())
+    expect(auto, "device     cuda:0, test card")
+    said = programs.run("peft-run", plan, "--model", model, "--check", "--device", "cuda:1",
+                        env=programs.card(), code=78)
+    expect(said, "--device cuda:1: there is no card 1, only 1")
+    said = programs.run("peft-run", plan, "--model", model, "--check", "--device", "cuda",
+                        "--threads", "2", env=programs.card(), code=64)
+    expect(said, "--threads is for the CPU device")
+    said = programs.run("peft-run", plan, "--model", model, "--check", "--device", "cuda",
+                        env=programs.card(mode="quick"), code=64)
+    expect(said, "PEFT_CUDA is 'quick'")
+
+
+def check_no_driver(programs):
+    if os.path.exists("/dev/nvidiactl"):
+        return
+    plan, model = lora_plan(programs), f"{programs.root}/model"
+    reason = "no NVIDIA driver (libcuda.so.1)"
+    said = programs.run("peft-run", plan, "--model", model, "--check", "--device", "cuda", code=78)
+    expect(said, f"--device cuda: {reason}")
+    said = programs.run("peft-run", plan, "--model", model, "--check", "--device", "auto")
+    expect(said, f"; no CUDA: {reason}")
+
+
+def check_too_small(programs):
+    said = programs.train(lora_plan(programs), "cuda",
+                          {**programs.card(), "PEFT_CARD_BYTES": str(1 << 20)}, code=71)
+    expect(said, "the plan needs", "free are 1.0 MiB", "workspace", "the largest buffers are")
+
+
+def check_broken(programs):
+    for mode, hint in (("graph", True), ("direct", False)):
+        said = programs.train(lora_plan(programs), "cuda",
+                              {**programs.card(mode=mode), "PEFT_CARD_BREAKS_AT": "400"}, code=70)
+        expect(said, "CUDA: ", "the card broke at its 400th piece of work")
+        if ("PEFT_CUDA=direct" in said) != hint:
+            raise Failure(f"{mode}: the hint is wrong: {said.strip().splitlines()[-1]}")
+
+
+def checks():
+    for compute in ("f32", "bf16", "f16"):
+        for training in ("lora", "dropout", "all"):
+            yield f"{compute}/{training}", check_training, (compute, training)
+    for check in (check_memory, check_choice, check_no_driver, check_too_small, check_broken):
+        yield check.__name__, check, ()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--only", default="", help="run the checks whose name contains this")
+    options = parser.parse_args()
+    if not os.path.exists(f"{options.bin}/libpeft_card.so"):
+        print("SKIP card: built without the CUDA toolkit")
+        print("0 passed, 0 failed, 1 skipped")
+        return 0
+    passed = failed = 0
+    with tempfile.TemporaryDirectory() as root:
+        write_inputs(root)
+        programs = Programs(root, options.bin)
+        for name, check, arguments in checks():
+            if options.only not in name:
+                continue
+            try:
+                check(programs, *arguments)
+                print(f"PASS card/{name}", flush=True)
+                passed += 1
+            except Failure as failure:
+                print(f"FAIL card/{name}: {failure}", flush=True)
+                failed += 1
+    print(f"{passed} passed, {failed} failed, 0 skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
