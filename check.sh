@@ -54,6 +54,13 @@ part structure python3 test/structure.py
 part docs python3 docs/generate.py --check
 part unit "$BIN/peft-unit-tests" --gtest_brief=1
 part conformance "$BIN/peft-conformance" --gtest_brief=1
+if [ -x "$BIN/peft-card-tests" ]; then
+  part cuda-device "$BIN/peft-card-tests" --gtest_brief=1
+else
+  part cuda-device echo "0 passed, 0 failed, 1 skipped (no CUDA toolkit)"
+fi
+part cuda-conformance "$BIN/peft-cuda-conformance" --gtest_brief=1
+part cuda-races "$BIN/peft-cuda-races" --gtest_brief=1
 part compiler-unit "$BIN/peftc-unit-tests" --gtest_brief=1
 part lit "$VENV/bin/lit" -v --param "bin=$BIN" test
 part python "$PYTHON" -m unittest discover -s test/python

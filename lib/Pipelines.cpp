@@ -95,7 +95,7 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<int64_t> seq{*this, "seq", llvm::cl::desc("tokens of a row"),
                       llvm::cl::init(2048)};
   Option<std::string> compute{*this, "compute",
-                              llvm::cl::desc("compute type: bf16 or f32"),
+                              llvm::cl::desc("compute type: bf16, f16 or f32"),
                               llvm::cl::init("bf16")};
   Option<std::string> base{*this, "base",
                            llvm::cl::desc("storage of frozen weights"),

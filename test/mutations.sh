@@ -72,6 +72,13 @@ target peft-conformance
 notice kernel-sign 'FAILED.*Gradient' build/debug/bin/peft-conformance --gtest_filter='Gradient.*'
 restore $kernel
 
+device=runtime/cuda/kernels/ColumnSums.cu
+mutate $device '/sums\[first\]\[lane\] = sum;/,/if/ s/__syncthreads();//'
+target peft-cuda-conformance peft-cuda-races
+notice cuda-barrier 'threads [a-z]*: dbias' build/debug/bin/peft-cuda-conformance --gtest_filter='*bias_dw'
+notice cuda-race 'data race' build/debug/bin/peft-cuda-races --gtest_filter='*bias_dw'
+restore $device
+
 rule=lib/Dialect/Lora/Gradients.cpp
 mutate $rule 's/getBAttr(), Value(), getScaleAttr()/getBAttr(), Value(), builder.getF64FloatAttr(-getScale().convertToDouble())/'
 target peftc

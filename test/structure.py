@@ -46,7 +46,13 @@ FORBIDDEN = {
     "runtime/io/": (r"^peft/(Plan|KernelSpec|Executor|Device)\.h|^(core|cpu|train)/",
                     "io parses bytes and knows nothing above it"),
     "runtime/core/": (r"^(cpu|cuda|train)/|^peft/Train", "core knows devices only as interfaces"),
-    "runtime/cpu/": (r"^(core|train|io)/|nlohmann|flatbuffers/", "the CPU device executes; it parses nothing"),
+    "runtime/cpu/": (r"^(core|cuda|train|io)/|nlohmann|flatbuffers/", "the CPU device executes; it parses nothing"),
+    "runtime/cuda/": (r"^(core|train|io)/|nlohmann|flatbuffers/", "the CUDA device executes; it parses nothing"),
+    "runtime/cuda/kernels/": (r"^(cpu|cuda/(device|library|plan|emulation))/|cublas|cudnn|cuda_runtime",
+                              "kernels know Grid.h, so that they run on a card and in the emulation"),
+    "runtime/cuda/emulation/": (r"^cuda/device/|cublas|cudnn|cuda_runtime|cuda_fp16|cuda_bf16",
+                                "the emulation needs no CUDA"),
+    "runtime/cuda/plan/": (r"^cu(da_|blas|dnn)", "what a card is asked to do is decided without one"),
     "include/peftc/Dialect/": (r"^peft/", "dialects do not know the runtime"),
     "lib/Dialect/": (r"^peft/", "dialects do not know the runtime"),
     "include/peftc/Dialect/Plan/": (r"peftc/Dialect/(NN|Lora|QW|Dist)/", "the plan dialect knows no other"),
@@ -142,11 +148,30 @@ def forward_ops_have_gradients():
 def kernels_are_tested():
     cases = "".join(text(f) for f in under("test/conformance/"))
     code = "".join(text(f) for f in under("runtime/cpu/"))
+    cuda = "".join(text(f) for f in under("runtime/cuda/kernels/", "runtime/cuda/library/"))
+    on_cuda = "".join(text(f) for f in under("test/conformance/")
+                      if not f.startswith("test/conformance/cpu/"))
     for kernel in re.findall(r"^KERNEL\((\w+),", text("runtime/schema/kernels.def"), re.M):
         if not re.search(rf"\b{kernel}\b", cases):
             yield f"kernel {kernel} has no conformance case"
         if not re.search(rf"\b{kernel}\b", code):
             yield f"kernel {kernel} has no CPU implementation"
+        if not re.search(rf"\b{kernel}\b", cuda):
+            yield f"kernel {kernel} has no CUDA implementation"
+        if not re.search(rf"TEST_F\(Conformance, {kernel}\)", on_cuda):
+            yield f"kernel {kernel} has no case that the emulated CUDA kernel runs"
+
+
+def kernels_keep_to_the_grid():
+    """What the emulation cannot run, or what would leave results to chance."""
+    for name in under("runtime/cuda/kernels/", ending=(".cu", ".h")):
+        source = text(name)
+        for match in re.finditer(r"\b(atomic[A-Z]\w*|asm|__trap|cooperative_groups)\b|<<<", source):
+            yield f"{name} uses {match.group(0)}: kernels keep to Grid.h"
+        for match in re.finditer(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(\s*(\w+)",
+                                 source):
+            if match.group(2) != "Gate":
+                yield f"{name}: kernel {match.group(1)} does not take a Gate first"
 
 
 def files_are_small():
@@ -183,6 +208,7 @@ def status_is_nodiscard():
 
 RULES = [include_directions, only_core_reads_flatbuffers, passes_have_four_spellings,
          passes_and_ops_are_described, forward_ops_have_gradients, kernels_are_tested,
+         kernels_keep_to_the_grid,
          files_are_small, no_hiding_places, status_is_nodiscard]
 
 

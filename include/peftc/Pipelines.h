@@ -24,7 +24,7 @@ namespace peftc {
 struct CompileOptions {
   int64_t batch = 1;            ///< rows of one micro-batch
   int64_t seq = 2048;           ///< tokens of a row
-  std::string compute = "bf16"; ///< bf16 or f32
+  std::string compute = "bf16"; ///< bf16, f16 or f32
   /// Storage of frozen weights: f32, bf16, f16, or stored: as their file has
   /// them. Empty: stored, but on a card those that matrix products read are
   /// kept in the compute type.

@@ -71,7 +71,7 @@ private:
   llvm::StringMap<Value> symbols, ports;
   /// What matrix products read of a frozen parameter that others read too.
   llvm::StringMap<Value> products;
-  llvm::StringSet<> inProducts, asStored; ///< parameters, by their uses
+  llvm::StringSet<> inProducts, asStored;        ///< parameters, by their uses
   llvm::StringMap<int64_t> weights;              ///< of trained parameters
   llvm::StringMap<SmallVector<Value>> gradients; ///< by parameter
 };
@@ -156,8 +156,9 @@ static bool isConverted(nn::ParamOp parameter) {
 void PlanConverter::findUses() {
   for (func::FuncOp function : functions)
     function.walk([&](Operation *op) {
-      bool product = isa<nn::LinearOp, nn::LinearDxOp, lora::LinearOp,
-                         lora::LinearDxOp>(op);
+      bool product =
+          isa<nn::LinearOp, nn::LinearDxOp, lora::LinearOp, lora::LinearDxOp>(
+              op);
       for (NamedAttribute attribute : op->getAttrs())
         if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
           (product ? inProducts : asStored).insert(symbol.getValue());
@@ -172,16 +173,17 @@ void PlanConverter::addDeviceBuffers(nn::ParamOp parameter) {
   StringRef name = parameter.getSymName();
   RankedTensorType stored = parameter.getTensorType();
   RankedTensorType rounded = stored.clone(compute);
-  bool product = options.convertWeights && inProducts.contains(name) &&
-                 stored != rounded;
+  bool product =
+      options.convertWeights && inProducts.contains(name) && stored != rounded;
   bool exact = compute.isF32();
   bool both = product && asStored.contains(name) && !exact;
   symbols[name] = plan.addBuffer(parameter.getLoc(), name,
                                  product && !both ? rounded : stored, "base");
   if (both)
-    products[name] = plan.addBuffer(
-        parameter.getLoc(), name + "/" + std::string(peft::name(*dtypeOf(compute))),
-        rounded, "base");
+    products[name] =
+        plan.addBuffer(parameter.getLoc(),
+                       name + "/" + std::string(peft::name(*dtypeOf(compute))),
+                       rounded, "base");
 }
 
 void PlanConverter::addFrozenBuffer(nn::ParamOp parameter) {
@@ -192,9 +194,9 @@ void PlanConverter::addFrozenBuffer(nn::ParamOp parameter) {
     symbols[name] = plan.addBuffer(parameter.getLoc(), name,
                                    parameter.getTensorType(), "base");
   else
-    symbols[name] = plan.addMapped(parameter.getLoc(), name,
-                                   parameter.getTensorType(),
-                                   weights.lookup(name));
+    symbols[name] =
+        plan.addMapped(parameter.getLoc(), name, parameter.getTensorType(),
+                       weights.lookup(name));
 }
 
 LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
@@ -235,7 +237,8 @@ void PlanConverter::addStateBuffer(nn::StateOp state) {
                        .Case("gradient", "gradient")
                        .Case("moment", "optimizer")
                        .Default("scalar");
-  if (state.getSymName() == "optimizer_step")
+  if (llvm::is_contained({"optimizer_step", "loss_scale", "good_steps"},
+                         state.getSymName()))
     kind = "optimizer";
   Value buffer = plan.addBuffer(state.getLoc(), state.getSymName(),
                                 state.getTensorType(), kind);

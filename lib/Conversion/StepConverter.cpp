@@ -109,8 +109,8 @@ LogicalResult StepConverter::convertOp(Operation *op) {
             lora::DownDwOp, nn::CompactRowsOp, nn::ChunkOp, nn::YieldOp,
             nn::GatherRowsOp, nn::ScatterRowsOp, nn::ZerosOp,
             nn::CrossEntropyOp, nn::CountTokensOp, nn::StoreOp,
-            nn::AccumulateOp, nn::NormSquareOp, nn::FinishStepOp, nn::AdamWOp,
-            nn::ClearOp, func::ReturnOp>(
+            nn::AccumulateOp, nn::NormSquareOp, nn::FinishStepOp,
+            nn::AdjustLossScaleOp, nn::AdamWOp, nn::ClearOp, func::ReturnOp>(
           [&](auto concrete) { return lower(concrete); })
       .Default([](Operation *op) {
         return op->emitOpError("has no kernel: it cannot be in a step");
@@ -196,6 +196,8 @@ LogicalResult StepConverter::lower(nn::CrossEntropyOp op) {
   Value lossRows = scratch(op, c, loss, losses);
   if (backward)
     define(op, op.getDLogits(), c, dlogits);
+  if (std::optional<StringRef> scale = op.getLossScale())
+    c.operand(loss_scale, use(*scale));
   if (failed(launch(op, c)))
     return failure();
   KernelCall sum = call(op, "loss_sum", sumStream);
@@ -238,8 +240,22 @@ LogicalResult StepConverter::lower(nn::FinishStepOp op) {
   // The states have the names of the operands, but for one.
   for (const peft::OperandSpec &operand : c.kernel().operands) {
     StringRef name(operand.name.data(), operand.name.size());
-    c.operand(name, use(name == "norm_sum" ? "norm_square" : name));
+    if (!operand.optional)
+      c.operand(name, use(name == "norm_sum" ? "norm_square" : name));
   }
+  if (std::optional<StringRef> scale = op.getLossScale())
+    c.operand(finish_step::loss_scale, use(*scale));
+  return launch(op, c);
+}
+
+LogicalResult StepConverter::lower(nn::AdjustLossScaleOp op) {
+  using namespace adjust_loss_scale;
+  KernelCall c = call(op, "adjust_loss_scale");
+  c.operand(metrics, use("metrics"))
+      .operand(adjust_loss_scale::loss_scale, use("loss_scale"))
+      .operand(good_steps, use("good_steps"))
+      .operand(proceed, use("proceed"))
+      .set(growth_interval, static_cast<int64_t>(op.getGrowthInterval()));
   return launch(op, c);
 }
 
@@ -258,9 +274,12 @@ LogicalResult StepConverter::lower(nn::AdamWOp op) {
 }
 
 LogicalResult StepConverter::lower(nn::ClearOp op) {
-  // A step that was not applied keeps its gradients, so that they can be
-  // looked at; without any trained token they are zero already.
+  // A step that ends the run keeps its gradients, so that they can be looked
+  // at. Without a loss scale that is each step that is not applied but has
+  // trained tokens; without those, the gradients are zero already.
+  Value proceed = use("proceed");
   KernelCall c = call(op, "fill_zero", sumStream);
-  c.operand(fill_zero::y, use(op.getState())).onlyIf(use("apply"), 0);
+  c.operand(fill_zero::y, use(op.getState()))
+      .onlyIf(proceed ? proceed : use("apply"), 0);
   return launch(op, c);
 }

@@ -77,6 +77,7 @@ private:
   mlir::LogicalResult lower(nn::AccumulateOp op);
   mlir::LogicalResult lower(nn::NormSquareOp op);
   mlir::LogicalResult lower(nn::FinishStepOp op);
+  mlir::LogicalResult lower(nn::AdjustLossScaleOp op);
   mlir::LogicalResult lower(nn::AdamWOp op);
   mlir::LogicalResult lower(nn::ClearOp op);
   mlir::LogicalResult lower(mlir::func::ReturnOp op);

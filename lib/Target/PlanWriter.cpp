@@ -88,8 +88,8 @@ void PlanWriter::readInfo(plan::ProgramOp program) {
   plan.adapterConfig = text("adapter_config");
   plan.target = text("target");
   if (info.contains("device_kind"))
-    plan.deviceKind = word<peft::DeviceKind>(program, deviceWords,
-                                             text("device_kind"));
+    plan.deviceKind =
+        word<peft::DeviceKind>(program, deviceWords, text("device_kind"));
   if (auto compute = info.getAs<TypeAttr>("compute"))
     plan.compute = dtypeOf(compute.getValue()).value_or(peft::DType::bf16);
   plan.batch = number("batch", 1);

@@ -94,8 +94,8 @@ void TargetReader::readKind() {
   if (kind == "cuda")
     target.kind = DeviceKind::cuda;
   else if (kind != "cpu" && fields.status().ok())
-    fields.fail("kind", "must be \"cpu\" or \"cuda\", not " +
-                            peft::quoteJson(kind));
+    fields.fail("kind",
+                "must be \"cpu\" or \"cuda\", not " + peft::quoteJson(kind));
 }
 
 /// What a plan and a message can carry without quotes.
@@ -187,9 +187,8 @@ Expected<TargetDescription> TargetReader::read() {
   (void)fields.texts("source");
   if (fields.status().ok() && target.memoryBytes &&
       target.allowanceBytes >= target.memoryBytes)
-    fields.fail("allowance_bytes",
-                "leaves nothing of memory_bytes, " +
-                    std::to_string(target.memoryBytes));
+    fields.fail("allowance_bytes", "leaves nothing of memory_bytes, " +
+                                       std::to_string(target.memoryBytes));
   PEFT_TRY(fields.status());
   return target;
 }

@@ -140,9 +140,13 @@ void StepBuilder::buildChunk(nn::CompactRowsOp rows, Value hidden,
   if (wanted)
     dLogitsType =
         cast<RankedTensorType>(tape.result.getType()).clone(model.compute());
+  auto symbol = [&](StringRef name) {
+    return FlatSymbolRefAttr::get(builder.getContext(), name);
+  };
+  bool scaled = wanted && isLossScaled(model.compute());
   auto loss = nn::CrossEntropyOp::create(
-      builder, loc, dLogitsType, tape.result, rows.getTarget(),
-      FlatSymbolRefAttr::get(builder.getContext(), lossSum));
+      builder, loc, dLogitsType, tape.result, rows.getTarget(), symbol(lossSum),
+      scaled ? symbol("loss_scale") : FlatSymbolRefAttr());
   SmallVector<Value> results;
   if (wanted) {
     gradients.setPartial(tape.result, loss.getDLogits());
@@ -283,10 +287,11 @@ struct DifferentiatePass
       }
 
     OpBuilder states(model->body);
-    buildStates(states, sums, model->ids.getDimSize(0), model->vocab);
+    Type compute = model->compute();
+    buildStates(states, sums, model->ids.getDimSize(0), model->vocab, compute);
     StepBuilder step(*model, sums, headChunkBytes);
     step.buildPass("micro_step", /*training=*/true);
-    buildUpdate(getOperation(), sums);
+    buildUpdate(getOperation(), sums, compute);
     step.buildPass("eval", /*training=*/false);
     step.buildLogits();
     model->body.erase();

@@ -18,7 +18,7 @@ struct FixedState {
 } // namespace
 
 void peftc::buildStates(OpBuilder &builder, const GradientSums &sums,
-                        int64_t batch, int64_t vocab) {
+                        int64_t batch, int64_t vocab, Type compute) {
   Type f64 = builder.getF64Type(), i64 = builder.getI64Type(),
        i32 = builder.getI32Type(), f32 = builder.getF32Type();
   const FixedState fixed[] = {{"loss_sum", f64, 1, "sum"},
@@ -50,6 +50,13 @@ void peftc::buildStates(OpBuilder &builder, const GradientSums &sums,
   for (const FixedState &state : fixed)
     add(loc, state.name, RankedTensorType::get({state.extent}, state.element),
         state.role);
+  const FixedState scaled[] = {{"loss_scale", f32, 1, "scalar"},
+                               {"good_steps", i32, 1, "counter"},
+                               {"proceed", i32, 1, "output"}};
+  for (const FixedState &state : scaled)
+    if (isLossScaled(compute))
+      add(loc, state.name, RankedTensorType::get({state.extent}, state.element),
+          state.role);
   // The entry point is called @logits, and so is the port.
   add(loc, "logits_output", RankedTensorType::get({batch, vocab}, f32),
       "output")
@@ -66,7 +73,8 @@ void peftc::buildStates(OpBuilder &builder, const GradientSums &sums,
   }
 }
 
-void peftc::buildUpdate(ModuleOp module, const GradientSums &sums) {
+void peftc::buildUpdate(ModuleOp module, const GradientSums &sums,
+                        Type compute) {
   auto builder = OpBuilder::atBlockEnd(module.getBody());
   Location loc = NameLoc::get(builder.getStringAttr("update"));
   auto function = func::FuncOp::create(builder, loc, "update",
@@ -79,7 +87,14 @@ void peftc::buildUpdate(ModuleOp module, const GradientSums &sums) {
     nn::NormSquareOp::create(builder, parameter.getLoc(), uses.front(),
                              "norm_square");
   }
-  nn::FinishStepOp::create(builder, loc);
+  if (isLossScaled(compute)) {
+    nn::FinishStepOp::create(
+        builder, loc,
+        FlatSymbolRefAttr::get(builder.getContext(), "loss_scale"));
+    nn::AdjustLossScaleOp::create(builder, loc);
+  } else {
+    nn::FinishStepOp::create(builder, loc, FlatSymbolRefAttr());
+  }
   for (nn::ParamOp parameter : sums.parameters()) {
     StringRef name = parameter.getSymName();
     auto symbol = [&](const Twine &text) {

@@ -3,6 +3,7 @@
 #include "peftc/Transforms/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/StringSwitch.h"
 
 using namespace mlir;
 using namespace peftc;
@@ -75,12 +76,15 @@ private:
              << "batch " << static_cast<int64_t>(batch) << " x seq "
              << static_cast<int64_t>(seq) << " is more than " << INT32_MAX
              << " tokens; take a smaller micro-batch";
-    if (compute != "bf16" && compute != "f32")
+    computeType = llvm::StringSwitch<Type>(StringRef(compute))
+                      .Case("f32", Float32Type::get(&getContext()))
+                      .Case("bf16", BFloat16Type::get(&getContext()))
+                      .Case("f16", Float16Type::get(&getContext()))
+                      .Default(Type());
+    if (!computeType)
       return emitError(module.getLoc())
              << "compute type '" << compute
-             << "' is not supported: take bf16 or f32";
-    computeType = compute == "f32" ? Type(Float32Type::get(&getContext()))
-                                   : Type(BFloat16Type::get(&getContext()));
+             << "' is not supported: take bf16, f16 or f32";
     return success();
   }
 

@@ -200,7 +200,9 @@ Expected<LaunchShape> bindShapes(const KernelSpec &spec,
   if (operands.size() != spec.operands.size())
     return badInput("it has " + std::to_string(operands.size()) +
                     " operands, needed are " +
-                    std::to_string(spec.operands.size()));
+                    std::to_string(spec.operands.size()) +
+                    "; was the plan compiled for another version of the "
+                    "kernels? compile it again");
   if (attributes.size() != spec.attributes.size())
     return internalError("attributes were not bound first");
   LaunchShape shape;

@@ -1,6 +1,8 @@
 //===- PlanVerifier.cpp - the semantic verifier ---------------------------===//
 #include "PlanVerifier.h"
 
+#include "peft/FloatTypes.h"
+
 namespace peft {
 
 using namespace verifier;
@@ -86,9 +88,9 @@ Status verifier::checkHeader(const Plan &plan) {
     PEFT_TRY(checkText(remark.module, "module").in(where));
     PEFT_TRY(checkText(remark.message, "message", true).in(where));
   }
-  if (plan.compute != DType::f32 && plan.compute != DType::bf16)
+  if (!isFloat(plan.compute))
     return badInput("compute is " + std::string(name(plan.compute)) +
-                    ", allowed is f32 or bf16");
+                    ", allowed is f32, bf16 or f16");
   PEFT_TRY(checkRange(plan.batch, 1, maxExtent, "batch"));
   PEFT_TRY(checkRange(plan.seq, 1, maxExtent, "seq"));
   PEFT_TRY(checkRange(plan.vocab, 1, maxExtent, "vocab"));

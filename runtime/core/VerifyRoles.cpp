@@ -1,6 +1,8 @@
 //===- VerifyRoles.cpp - initializers, groups, parameters, ports ----------===//
 #include "PlanVerifier.h"
 
+#include "peft/FloatTypes.h"
+
 #include <cmath>
 
 namespace peft::verifier {
@@ -59,11 +61,8 @@ static Status checkInitializer(const Plan &plan, const Initializer &start) {
     return badInput("buffer " + quoted(buffer.name) + " has " +
                     std::to_string(elements(buffer)) + " elements, weight " +
                     quoted(weight.name) + " has " + std::to_string(held));
-  auto real = [](DType type) {
-    return type == DType::f32 || type == DType::bf16 || type == DType::f16;
-  };
   if (buffer.dtype != weight.dtype &&
-      !(real(buffer.dtype) && real(weight.dtype)))
+      !(isFloat(buffer.dtype) && isFloat(weight.dtype)))
     return badInput("weight " + quoted(weight.name) + " is " +
                     std::string(name(weight.dtype)) + " and buffer " +
                     quoted(buffer.name) + " " +

@@ -38,9 +38,9 @@ template <typename Body>
 }
 
 /// Where several operands are "f32|C": calls `body` with the 16-bit type among
-/// `types`, of which a launch has one. Each operand then is of that type or f32,
-/// which withFloat tells apart, so no code is made for mixtures that a launch
-/// cannot have.
+/// `types`, of which a launch has one. Each operand then is of that type or
+/// f32, which withFloat tells apart, so no code is made for mixtures that a
+/// launch cannot have.
 template <typename Body>
 [[gnu::always_inline]] inline void withHalf(std::initializer_list<DType> types,
                                             const Body &body) {

@@ -50,8 +50,8 @@ template <typename... Parameters, typename... Arguments>
 Status launch(const Call &call, const Grid &grid,
               void (*kernel)(Gate, Parameters...), Arguments... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments));
-  std::tuple<Gate, Parameters...> values{
-      call.gate, static_cast<Parameters>(arguments)...};
+  std::tuple<Gate, Parameters...> values{call.gate,
+                                         static_cast<Parameters>(arguments)...};
   return std::apply(
       [&](auto &...value) {
         void *pointers[] = {&value...};

@@ -4,7 +4,8 @@
 //   * __global__, __device__, threadIdx, blockIdx, blockDim, gridDim;
 //   * static `__shared__` arrays and one dynamic one, sharedMemory<T>();
 //   * __syncthreads(), __syncwarp(), warp shuffle and vote with a full mask;
-//   * mma.h and async_copy.h. No other inline PTX, no atomics, no grid-wide sync.
+//   * mma.h and async_copy.h. No other inline PTX, no atomics, no grid-wide
+//   sync.
 // A launch goes through launch(call, grid, kernel, arguments...) and nothing
 // else; it gives the kernel the call's gate and then the arguments. Blocks are
 // one-dimensional, a whole number of warps.

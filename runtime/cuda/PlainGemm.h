@@ -29,7 +29,7 @@ enum class Masked : uint8_t {
   first, ///< the first product, [rows, columns]
 };
 
-/// out = scale (init + bias + products), rows ascending.
+/// out = scale (init + bias + products), sums in ascending order.
 struct PlainGemm {
   DType compute = DType::f32;
   uint64_t rows = 0, columns = 0;
@@ -41,6 +41,8 @@ struct PlainGemm {
   Operand bias; ///< one row, rounded to the compute type
   Operand out;
   float scale = 1;
+  /// Not: out = init + bias + scale products.
+  bool scalesStart = true;
   Masked masked = Masked::nothing;
   Dropout dropout;
   /// Limits the rows of the launch: those of `out`, or the depth if
@@ -48,8 +50,8 @@ struct PlainGemm {
   Operand count;
   int64_t rowStart = 0;
   bool countsDepth = false;
-  /// f32 scratch: a long sum over few outputs is split into as many parts as
-  /// fit, which are added in order. None: one part.
+  /// f32 scratch: a long product into few outputs is split into as many parts
+  /// as fit, which are added in order. None: one part.
   std::byte *scratch = nullptr;
   uint64_t scratchBytes = 0;
 };

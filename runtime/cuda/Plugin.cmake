@@ -42,14 +42,18 @@ endforeach()
 list(GET PEFT_CUDA_ARCHS -1 arch)
 list(APPEND archFlags -gencode arch=compute_${arch},code=compute_${arch})
 
+set(launcher "")
+if(PEFT_CCACHE)
+  set(launcher ${PEFT_CCACHE})
+endif()
 file(GLOB deviceSources CONFIGURE_DEPENDS kernels/*.cu device/*.cu)
 set(deviceObjects "")
 foreach(source ${deviceSources})
   get_filename_component(name ${source} NAME_WE)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}.o)
   add_custom_command(OUTPUT ${object} DEPENDS ${source} DEPFILE ${object}.d
-    COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -c ${source} -o ${object} -MD -MF ${object}.d
-            -std=c++20 -O2 -DNDEBUG -ccbin ${PEFT_CUDA_HOST_COMPILER} ${archFlags}
+    COMMAND ${launcher} ${CUDAToolkit_NVCC_EXECUTABLE} -c ${source} -o ${object} -MD -MF ${object}.d
+            -std=c++20 -O2 -DNDEBUG --expt-relaxed-constexpr -ccbin ${PEFT_CUDA_HOST_COMPILER} ${archFlags}
             -Xcompiler=-fPIC,-fvisibility=hidden --threads 2
             -I${CMAKE_CURRENT_SOURCE_DIR}/.. -I${CMAKE_CURRENT_SOURCE_DIR}/../include
     COMMENT "nvcc ${name}.cu" VERBATIM)

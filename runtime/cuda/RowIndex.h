@@ -14,7 +14,8 @@
 
 namespace peft::cuda {
 
-/// Rows [0, rows) of a launch that its optional `count` and its row_start leave.
+/// Rows [0, rows) of a launch that its optional `count` and its row_start
+/// leave.
 __device__ inline uint64_t activeRows(const int32_t *count, int64_t rowStart,
                                       uint64_t rows) {
   if (!count)
@@ -40,9 +41,9 @@ __device__ inline void report(FaultSlot *slot, FaultKind kind, int64_t found,
 struct RowIndex {
   const int32_t *values = nullptr; ///< `size` of them
   uint64_t size = 0;
-  int64_t rowStart = 0;    ///< row i of the launch has values[rowStart + i]
-  uint64_t limit = 0;      ///< values are in [0, limit)
-  uint64_t rows = 0;       ///< of the launch
+  int64_t rowStart = 0; ///< row i of the launch has values[rowStart + i]
+  uint64_t limit = 0;   ///< values are in [0, limit)
+  uint64_t rows = 0;    ///< of the launch
   const int32_t *count = nullptr;
   FaultKind kind = FaultKind::row;
   FaultSlot *fault = nullptr;

@@ -68,9 +68,15 @@ struct AsyncCopies {
   unsigned block = 0; ///< that started them
 };
 
-inline AsyncCopies &asyncCopies() {
-  static AsyncCopies ofThread[1024];
-  return ofThread[threadIdx.x];
+inline AsyncCopies asyncCopiesOfThreads[1024];
+
+inline AsyncCopies &asyncCopies() { return asyncCopiesOfThreads[threadIdx.x]; }
+
+[[noreturn]] inline void failForgotten() {
+  for (AsyncCopies &copies : asyncCopiesOfThreads)
+    copies.copies.clear();
+  fail("a thread of the block before ended without waiting for its "
+       "asynchronous copies");
 }
 
 } // namespace emulation
@@ -81,11 +87,8 @@ inline void copyAsync(void *shared, const void *global, bool valid) {
     emulation::fail("an asynchronous copy from or to an address that is not a "
                     "multiple of 16");
   emulation::AsyncCopies &mine = emulation::asyncCopies();
-  if (!mine.copies.empty() && mine.block != blockIdx.x) {
-    mine.copies.clear();
-    emulation::fail("a thread of the block before ended without waiting for "
-                    "its asynchronous copies");
-  }
+  if (!mine.copies.empty() && mine.block != blockIdx.x)
+    emulation::failForgotten();
   mine.block = blockIdx.x;
   mine.copies.push_back({shared, valid ? global : nullptr, mine.group});
   std::memset(shared, 0xff, 16);

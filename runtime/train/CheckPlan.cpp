@@ -79,6 +79,10 @@ Status peft::checkTrainingPlan(const Plan &plan) {
   };
   for (const NeededPort &port : ports)
     PEFT_TRY(checkPort(plan, port));
+  if (plan.compute == DType::f16 || plan.findPort("loss_scale") != none) {
+    PEFT_TRY(checkPort(plan, {"loss_scale", scalar, DType::f32, 1}));
+    PEFT_TRY(checkPort(plan, {"proceed", output, DType::i32, 1}));
+  }
   return {};
 }
 

@@ -32,12 +32,16 @@ std::string peft::formatBytes(uint64_t bytes) {
 void peft::format(Line &line, const StatusView &view) {
   const StepMetrics &metrics = *view.metrics;
   line << "step " << metrics.step << "/" << view.steps;
-  if (metrics.skipped)
+  if (metrics.overflowed)
+    (line << "  loss ").fixed(metrics.loss, 4) << ", skipped: overflow";
+  else if (metrics.skipped)
     line << "  no trained token";
   else
     (line << "  loss ").fixed(metrics.loss, 4);
   (line << "  lr ").scientific(metrics.rate, 2);
   (line << "  norm ").fixed(metrics.gradNorm, 4);
+  if (metrics.lossScale)
+    line << "  scale " << static_cast<double>(*metrics.lossScale);
   (line << "  ").fixed(metrics.tokensPerSecond(), 0) << " tokens/s";
   (line << "  memory ")
       .fixed(static_cast<double>(view.memoryUsed) / mebibyte, 1);

@@ -50,6 +50,14 @@ void peft::writePaddingRow(const BatchView &batch, uint32_t slot) {
   pad(batch, slot, 0);
 }
 
+uint64_t peft::countTrained(const BatchView &batch) {
+  uint64_t count = 0;
+  for (uint64_t i = 0; i + 1 < batch.rows * batch.seq; ++i)
+    count += (i + 1) % batch.seq != 0 && batch.labels[i + 1] != ignoredLabel &&
+             batch.segmentIds[i] == batch.segmentIds[i + 1];
+  return count;
+}
+
 void peft::writePrompt(const BatchView &batch, uint32_t slot,
                        std::span<const int32_t> tokens) {
   uint64_t start = slot * batch.seq;

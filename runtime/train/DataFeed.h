@@ -37,6 +37,9 @@ uint64_t writeRow(const BatchView &batch, uint32_t slot, const TokenFile &file,
                   int64_t row);
 /// A slot without a row: all padding.
 void writePaddingRow(const BatchView &batch, uint32_t slot);
+/// The trained tokens of a filled batch, as the step counts them: those whose
+/// next token is of the same row and segment and has a label.
+uint64_t countTrained(const BatchView &batch);
 /// Token ids instead of a row; nothing is trained.
 void writePrompt(const BatchView &batch, uint32_t slot,
                  std::span<const int32_t> tokens);

@@ -1,6 +1,7 @@
 //===- Gradients.cpp - looking at the gradients of a step -----------------===//
 #include "Gradients.h"
 
+#include "Line.h"
 #include "peft/FloatTypes.h"
 #include "peft/Safetensors.h"
 
@@ -16,6 +17,10 @@ bool isZero(std::span<const float> values) {
   return std::ranges::all_of(values, [](float x) { return x == 0; });
 }
 
+bool isFinite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float x) { return std::isfinite(x); });
+}
+
 /// "[3, 17]" of element `index` in row-major order.
 std::string position(const std::vector<uint64_t> &shape, uint64_t index) {
   std::string text;
@@ -29,19 +34,29 @@ std::string position(const std::vector<uint64_t> &shape, uint64_t index) {
 std::string describeValue(const std::string &what,
                           const std::vector<uint64_t> &shape, uint64_t index,
                           float value) {
-  return what + " " + position(shape, index) + " is " +
-         (std::isnan(value) ? "NaN"
-          : value > 0       ? "infinite"
-                            : "minus infinite");
+  std::string place = what + " " + position(shape, index) + " is ";
+  if (std::isfinite(value)) {
+    Line number;
+    number << static_cast<double>(value);
+    return place + std::string(number.view()) + ", more than f16 can hold";
+  }
+  return place + (std::isnan(value) ? "NaN"
+                  : value > 0       ? "infinite"
+                                    : "minus infinite");
 }
 
-/// The first non-finite element of a mapped weight, or its element count.
+/// The first element of a mapped weight that is not finite, or would not be in
+/// the compute type; or its element count.
 uint64_t firstNonFinite(std::span<const std::byte> bytes, DType type,
-                        float &value) {
+                        DType compute, float &value) {
   uint64_t count = bytes.size() / byteSize(type);
-  for (uint64_t i = 0; i < count; ++i)
-    if (!std::isfinite(value = loadFloat(bytes.data(), type, i)))
+  for (uint64_t i = 0; i < count; ++i) {
+    value = loadFloat(bytes.data(), type, i);
+    bool held =
+        compute != DType::f16 || std::isfinite(halfToFloat(floatToHalf(value)));
+    if (!held || !std::isfinite(value))
       return i;
+  }
   return count;
 }
 
@@ -91,7 +106,8 @@ Status GradientReader::readTotal(size_t parameter, uint64_t offset,
   return {};
 }
 
-Expected<bool> GradientReader::allZero(size_t parameter) {
+template <typename Test>
+Expected<bool> GradientReader::everyGradient(size_t parameter, Test test) {
   uint64_t count = executor.parameterElements(parameter);
   size_t uses = executor.plan().parameters[parameter].gradients.size();
   for (uint64_t offset = 0; offset < count; offset += chunkElements) {
@@ -99,9 +115,18 @@ Expected<bool> GradientReader::allZero(size_t parameter) {
                             std::min(chunkElements, count - offset));
     for (size_t use = 0; use < uses; ++use) {
       PEFT_TRY(executor.readGradient(parameter, use, offset, values));
-      if (!isZero(values))
+      if (!test(std::span<const float>(values)))
         return false;
     }
+  }
+  return true;
+}
+
+Expected<bool> GradientReader::allFinite() {
+  for (size_t i = 0; i < executor.plan().parameters.size(); ++i) {
+    PEFT_ASSIGN(bool finite, everyGradient(i, isFinite));
+    if (!finite)
+      return false;
   }
   return true;
 }
@@ -121,7 +146,7 @@ Expected<bool> GradientReader::parameterIsZero(size_t parameter) {
 Status GradientReader::requireGradients() {
   const std::vector<Parameter> &parameters = executor.plan().parameters;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    PEFT_ASSIGN(bool zero, allZero(i));
+    PEFT_ASSIGN(bool zero, everyGradient(i, isZero));
     if (!zero)
       continue;
     bool excused = parameters[i].zeroGradientAtStart;
@@ -137,7 +162,7 @@ Status GradientReader::requireGradients() {
   return {};
 }
 
-Status GradientReader::dump(const std::string &path, int64_t tokens) {
+Status GradientReader::dump(const std::string &path, double divisor) {
   const Plan &plan = executor.plan();
   std::vector<TensorToWrite> tensors;
   for (size_t i = 0; i < plan.parameters.size(); ++i) {
@@ -145,14 +170,14 @@ Status GradientReader::dump(const std::string &path, int64_t tokens) {
     tensor.name = plan.parameters[i].name;
     for (uint64_t extent : plan.buffers[plan.parameters[i].buffer].shape)
       tensor.shape.push_back(static_cast<int64_t>(extent));
-    tensor.produce = [this, i, tokens](FileSink &sink) -> Status {
+    tensor.produce = [this, i, divisor](FileSink &sink) -> Status {
       uint64_t count = executor.parameterElements(i);
       for (uint64_t offset = 0; offset < count; offset += chunkElements) {
         uint64_t length = std::min(chunkElements, count - offset);
         PEFT_TRY(readTotal(i, offset, length));
         for (uint64_t j = 0; j < length; ++j)
-          chunk[j] = static_cast<float>(static_cast<double>(chunk[j]) /
-                                        static_cast<double>(tokens));
+          chunk[j] =
+              static_cast<float>(static_cast<double>(chunk[j]) / divisor);
         PEFT_TRY(sink.write(std::as_bytes(std::span(chunk).first(length))));
       }
       return {};
@@ -169,7 +194,7 @@ Expected<std::string> peft::findNonFinite(const Executor &executor,
     const Weight &weight = plan.weights[i];
     std::span<const std::byte> bytes = executor.weights().bytes[i];
     float value = 0;
-    uint64_t at = firstNonFinite(bytes, weight.dtype, value);
+    uint64_t at = firstNonFinite(bytes, weight.dtype, plan.compute, value);
     if (at == bytes.size() / byteSize(weight.dtype))
       continue;
     ModelDirectory::Tensor source = model.find(weight.name);

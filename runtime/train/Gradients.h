@@ -23,12 +23,17 @@ public:
   /// is.
   Status requireGradients();
 
+  /// Whether no gradient has left the range of the compute type.
+  Expected<bool> allFinite();
+
   /// Writes every gradient to a safetensors file, summed over the uses of its
-  /// parameter and divided by `tokens`.
-  Status dump(const std::string &path, int64_t tokens);
+  /// parameter and divided by `divisor`: the tokens, times the loss scale.
+  Status dump(const std::string &path, double divisor);
 
 private:
-  Expected<bool> allZero(size_t parameter);
+  /// Whether `test` holds for all of the gradient sums of a parameter.
+  template <typename Test>
+  Expected<bool> everyGradient(size_t parameter, Test test);
   Expected<bool> parameterIsZero(size_t parameter);
   /// The sum over all uses of elements [offset, offset + count) in `chunk`.
   Status readTotal(size_t parameter, uint64_t offset, uint64_t count);
@@ -38,8 +43,9 @@ private:
   std::vector<size_t> partners; ///< by parameter: its B factor, or SIZE_MAX
 };
 
-/// Where the first value that is not finite stands: among the weights, then the
-/// trained tensors, then the gradients. "" when every one is finite.
+/// Where the first value that is not finite stands: among the weights (there
+/// also one that f16 cannot hold, if that is computed in), then the trained
+/// tensors, then the gradients. "" when every one is finite.
 Expected<std::string> findNonFinite(const Executor &executor,
                                     const ModelDirectory &model);
 

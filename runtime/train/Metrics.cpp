@@ -27,8 +27,10 @@ void peft::format(Line &line, const StepMetrics &metrics) {
        << ", \"lr\": " << metrics.rate << ", \"tokens\": " << metrics.tokens
        << ", \"tokens_per_second\": " << metrics.tokensPerSecond()
        << ", \"step_seconds\": " << metrics.seconds;
-  if (metrics.skipped)
-    line << ", \"skipped\": true";
+  if (metrics.lossScale)
+    line << ", \"loss_scale\": " << static_cast<double>(*metrics.lossScale);
+  if (metrics.skipped || metrics.lossScale)
+    line << ", \"skipped\": " << (metrics.skipped ? "true" : "false");
   line << "}\n";
 }
 

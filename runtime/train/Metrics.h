@@ -5,6 +5,7 @@
 #include "Line.h"
 #include "peft/Status.h"
 
+#include <optional>
 #include <string>
 
 namespace peft {
@@ -18,7 +19,9 @@ struct StepMetrics {
   uint64_t tokens = 0;  ///< trained tokens
   uint64_t present = 0; ///< tokens that are not padding
   double seconds = 0;
-  bool skipped = false; ///< no token was trained, nothing changed
+  bool skipped = false; ///< nothing changed: no trained token, or an overflow
+  bool overflowed = false; ///< skipped, because a gradient left f16's range
+  std::optional<float> lossScale; ///< of the step; only in f16
 
   double tokensPerSecond() const {
     return seconds > 0 ? static_cast<double>(present) / seconds : 0;

@@ -46,6 +46,8 @@ static Status runEntries(Executor &executor) {
   std::fill_n(view.labels, view.rows * view.seq, 0);
   std::fill_n(view.segmentIds, view.rows * view.seq, 0);
   PEFT_TRY(batch.send(executor));
+  if (executor.hasPort("loss_scale"))
+    PEFT_TRY(executor.writeScalar("loss_scale", 1.0));
   for (const Entry &entry : plan.entries)
     PEFT_TRY(executor.run(entry.name));
   return executor.device().finish();

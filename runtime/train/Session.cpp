@@ -198,10 +198,13 @@ Status Session::train() {
     return result.status();
   }
   trained = *result;
-  if (trained->skipped)
+  if (uint64_t empty = trained->skipped - trained->overflowed)
     console.print("note",
-                  std::to_string(trained->skipped) +
+                  std::to_string(empty) +
                       " steps had no trained token and changed nothing");
+  if (trained->overflowed)
+    console.print("note", std::to_string(trained->overflowed) +
+                              " steps overflowed in f16 and were skipped");
   if (evalData) {
     PEFT_ASSIGN(evaluated, evaluate(*executor, *evalData, model));
     PEFT_TRY(metrics.writeEvaluation(trained->steps, evaluated->loss,
@@ -249,6 +252,9 @@ Status Session::printSummary() {
          << ", \"tokens\": " << trained->tokens << ", \"tokens_per_second\": "
          << static_cast<double>(trained->present) / trained->seconds
          << ", \"seconds\": " << trained->seconds;
+  if (trained && trained->lossScale)
+    line << ", \"overflowed\": " << trained->overflowed
+         << ", \"loss_scale\": " << static_cast<double>(*trained->lossScale);
   text += line.view();
   line.clear();
   if (evaluated)

@@ -20,7 +20,7 @@ Trainer::Trainer(Executor &executor, const RunOptions &options,
                  MetricsFile &metrics, Console &console)
     : executor(executor), options(options), model(model), feed(feed),
       metrics(metrics), console(console), batch(executor.plan()),
-      gradients(executor) {}
+      gradients(executor), lossScale(executor) {}
 
 Status Trainer::writeConstants() {
   const TrainOptions &train = options.train;
@@ -34,6 +34,7 @@ Status Trainer::writeConstants() {
 
 Expected<TrainSummary> Trainer::run() {
   PEFT_TRY(writeConstants());
+  PEFT_TRY(lossScale.read());
   TrainSummary summary;
   summary.steps = feed.steps();
   double start = monotonicSeconds();
@@ -60,6 +61,16 @@ Expected<TrainSummary> Trainer::run() {
   window.set(false);
   console.endStatus();
   summary.seconds = monotonicSeconds() - start;
+  summary.overflowed = overflowed;
+  if (lossScale.used())
+    summary.lossScale = lossScale.value();
+  if (overflowed && !inspected)
+    return Status::error(
+        Code::nonFinite,
+        "every step overflowed in f16 and was skipped, so "
+        "nothing was trained; the loss scale has come down to " +
+            std::to_string(lossScale.value()) +
+            ": run more steps, or compile with --compute f32");
   return summary;
 }
 
@@ -67,9 +78,12 @@ Status Trainer::runStep(uint64_t step, StepMetrics &result) {
   double start = monotonicSeconds();
   const TrainOptions &train = options.train;
   result.step = step + 1;
+  // A step that overflowed did not move the schedule on.
   result.rate =
-      train.learningRate *
-      rateFactor(train.schedule, step, train.warmupSteps, feed.steps());
+      train.learningRate * rateFactor(train.schedule, step - overflowed,
+                                      train.warmupSteps, feed.steps());
+  if (lossScale.used() && !lossScale.chosen())
+    PEFT_TRY(chooseLossScale(step));
   PEFT_TRY(executor.writeScalar("step", static_cast<int64_t>(step)));
   PEFT_TRY(executor.writeScalar("learning_rate", result.rate));
   for (uint32_t micro = 0; micro < train.gradAccum; ++micro)
@@ -77,16 +91,43 @@ Status Trainer::runStep(uint64_t step, StepMetrics &result) {
   if (!inspected)
     PEFT_TRY(inspectFirst());
   PEFT_TRY(executor.run("update"));
+  PEFT_TRY(finishStep(step, result));
+  result.seconds = monotonicSeconds() - start;
+  return {};
+}
+
+Status Trainer::finishStep(uint64_t step, StepMetrics &result) {
   double values[4]; // loss, gradient norm, tokens, applied
   PEFT_TRY(executor.readOutput("metrics", std::span<double>(values)));
   result.loss = values[0];
   result.gradNorm = values[1];
   result.tokens = static_cast<uint64_t>(values[2]);
-  result.skipped = result.tokens == 0;
-  if (!result.skipped && values[3] == 0)
-    return nonFinite(step, 0, train.gradAccum, "the gradient norm");
-  result.seconds = monotonicSeconds() - start;
-  return {};
+  if (result.tokens > 0 && !std::isfinite(result.loss))
+    return nonFinite(step, 0, options.train.gradAccum, "the loss");
+  if (result.tokens > 0 && values[3] == 0) {
+    PEFT_ASSIGN(result.overflowed, lossScale.proceeds());
+    if (!result.overflowed)
+      return nonFinite(step, 0, options.train.gradAccum,
+                       lossScale.used()
+                           ? "the gradient norm at the smallest loss scale"
+                           : "the gradient norm");
+    ++overflowed;
+  }
+  result.skipped = result.tokens == 0 || result.overflowed;
+  if (lossScale.used())
+    result.lossScale = lossScale.value();
+  return lossScale.read();
+}
+
+/// Fills the batches of the step once more than it is run with them.
+Status Trainer::chooseLossScale(uint64_t step) {
+  uint64_t tokens = 0;
+  for (uint32_t micro = 0; micro < options.train.gradAccum; ++micro) {
+    feed.fill(batch.view(), step, micro);
+    tokens += countTrained(batch.view());
+  }
+  // Without a trained token nothing is scaled yet: the next step decides.
+  return tokens ? lossScale.choose(tokens) : Status();
 }
 
 Status Trainer::runMicro(uint64_t step, uint32_t micro, uint64_t &present) {
@@ -97,6 +138,10 @@ Status Trainer::runMicro(uint64_t step, uint32_t micro, uint64_t &present) {
   int64_t firstRow = int64_t(micro) * executor.plan().batch;
   PEFT_TRY(executor.writeScalar("first_row", firstRow));
   PEFT_TRY(executor.run("micro_step"));
+  // Reading would let a card stand still until the host has caught up; the
+  // metrics of the step show a loss that is not finite, too.
+  if (executor.device().worksAhead())
+    return {};
   double loss = 0;
   PEFT_TRY(executor.readOutput("loss_sum", std::span<double>(&loss, 1)));
   if (!std::isfinite(loss))
@@ -109,10 +154,17 @@ Status Trainer::inspectFirst() {
   PEFT_TRY(executor.readOutput("tokens", std::span<int64_t>(&tokens, 1)));
   if (tokens == 0)
     return {}; // the next step decides
+  if (lossScale.used()) {
+    PEFT_ASSIGN(bool finite, gradients.allFinite());
+    if (!finite)
+      return {}; // this step will be skipped
+  }
   inspected = true;
   if (!options.dumpGradients.empty()) {
     window.set(false);
-    PEFT_TRY(gradients.dump(options.dumpGradients, tokens));
+    double scale = lossScale.used() ? lossScale.value() : 1.0;
+    PEFT_TRY(gradients.dump(options.dumpGradients,
+                            static_cast<double>(tokens) * scale));
     window.set(true);
   }
   return gradients.requireGradients();
@@ -131,9 +183,13 @@ Status Trainer::nonFinite(uint64_t step, uint32_t firstMicro,
     text += " in micro-batch " + std::to_string(firstMicro);
   text += ", rows " + rows;
   PEFT_ASSIGN(std::string where, findNonFinite(executor, model));
+  const char *other =
+      executor.plan().compute == DType::f16 ? "bf16 or f32" : "f32";
   if (where.empty())
-    where = "every weight, trained tensor and gradient is finite, so an "
-            "activation overflowed; a lower --lr or --compute f32 may help";
+    where = std::string("every weight, trained tensor and gradient is finite, "
+                        "so an activation overflowed; a lower --lr or "
+                        "--compute ") +
+            other + " may help";
   else
     where = "first non-finite value: " + where;
   return Status::error(Code::nonFinite,

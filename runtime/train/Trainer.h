@@ -13,18 +13,23 @@
 #include "DataFeed.h"
 #include "Gradients.h"
 #include "HostBatch.h"
+#include "LossScale.h"
 #include "Metrics.h"
 #include "Profile.h"
 #include "StepWindow.h"
 #include "peft/Executor.h"
 #include "peft/ModelDirectory.h"
 
+#include <optional>
+
 namespace peft {
 
 struct TrainSummary {
   uint64_t steps = 0, skipped = 0;
-  uint64_t tokens = 0;  ///< trained ones
-  uint64_t present = 0; ///< all that are not padding
+  uint64_t overflowed = 0;        ///< of the skipped ones, in f16
+  std::optional<float> lossScale; ///< after the last step, in f16
+  uint64_t tokens = 0;            ///< trained ones
+  uint64_t present = 0;           ///< all that are not padding
   double firstLoss = 0, lastLoss = 0, seconds = 0;
 };
 
@@ -40,8 +45,9 @@ public:
           const ModelDirectory &model, DataFeed &feed, MetricsFile &metrics,
           Console &console);
 
-  /// Runs all steps. Errors: nonFinite naming step, rows and the first tensor;
-  /// badInput when a trained tensor has no gradient at the first step.
+  /// Runs all steps. Errors: nonFinite naming step, rows and the first tensor,
+  /// or because every step overflowed; badInput when a trained tensor has no
+  /// gradient at the first step.
   Expected<TrainSummary> run();
 
   const StepTimes &stepTimes() const { return times; }
@@ -50,6 +56,8 @@ private:
   Status writeConstants();
   Status runStep(uint64_t step, StepMetrics &result);
   Status runMicro(uint64_t step, uint32_t micro, uint64_t &present);
+  Status chooseLossScale(uint64_t step);
+  Status finishStep(uint64_t step, StepMetrics &result);
   Status inspectFirst();
   Status nonFinite(uint64_t step, uint32_t firstMicro, uint32_t lastMicro,
                    const char *what);
@@ -65,6 +73,8 @@ private:
   GradientReader gradients;
   StepWindow window;
   StepTimes times;
+  LossScale lossScale;
+  uint64_t overflowed = 0; ///< steps that the schedule does not count
   bool inspected = false;
 };
 

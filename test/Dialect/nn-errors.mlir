@@ -195,7 +195,7 @@ nn.state @s : f32 {role = "sum"}
 
 // -----
 
-// expected-error @+2 {{operand #0 must be ranked tensor of 32-bit float or bfloat16 type values, but got 'tensor<f32>'}}
+// expected-error @+2 {{operand #0 must be ranked tensor of 32-bit float or bfloat16 type or 16-bit float values, but got 'tensor<f32>'}}
 func.func @scalar(%g: tensor<f32>) {
   %y = nn.swiglu %g, %g : tensor<f32> -> tensor<f32>
   return

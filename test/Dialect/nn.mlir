@@ -94,8 +94,14 @@ func.func @update(%v: tensor<2x8xf32>) {
   nn.accumulate @table.grad into @w.grad
   // CHECK: nn.norm_square @w.grad into @loss_sum
   nn.norm_square @w.grad into @loss_sum
-  // CHECK: nn.finish_step
+  // CHECK: nn.finish_step{{$}}
   nn.finish_step
+  // CHECK: nn.finish_step scaled by @loss_scale
+  nn.finish_step scaled by @loss_scale
+  // CHECK: nn.adjust_loss_scale{{$}}
+  nn.adjust_loss_scale
+  // CHECK: nn.adjust_loss_scale {growthInterval = 5 : i64}
+  nn.adjust_loss_scale {growthInterval = 5}
   // CHECK: nn.adamw @w, @w.grad, @w.grad, @w.grad {decay}
   nn.adamw @w, @w.grad, @w.grad, @w.grad {decay}
   // CHECK: nn.clear @w.grad

@@ -1,11 +1,11 @@
 // RUN: not peft-opt %s --split-input-file --peft-specialize-model="batch=0" 2>&1 | FileCheck %s --check-prefix=BATCH
 // RUN: not peft-opt %s --split-input-file --peft-specialize-model="batch=65536 seq=65536" 2>&1 | FileCheck %s --check-prefix=TOKENS
-// RUN: not peft-opt %s --split-input-file --peft-specialize-model="compute=f16" 2>&1 | FileCheck %s --check-prefix=COMPUTE
+// RUN: not peft-opt %s --split-input-file --peft-specialize-model="compute=f64" 2>&1 | FileCheck %s --check-prefix=COMPUTE
 // RUN: peft-opt %s --split-input-file --peft-specialize-model --verify-diagnostics
 
 // BATCH: error: batch and seq must be at least 1, are 0 and 2048
 // TOKENS: error: batch 65536 x seq 65536 is more than 2147483647 tokens; take a smaller micro-batch
-// COMPUTE: error: compute type 'f16' is not supported: take bf16 or f32
+// COMPUTE: error: compute type 'f64' is not supported: take bf16, f16 or f32
 
 // expected-error @+1 {{needs a function 'body', as an imported model has}}
 module {

@@ -1,5 +1,6 @@
 // RUN: peft-opt %s --peft-specialize-model="batch=2 seq=16" | FileCheck %s --check-prefixes=CHECK,BF16 -DC=bf16
 // RUN: peft-opt %s --peft-specialize-model="batch=2 seq=16 compute=f32" | FileCheck %s --check-prefixes=CHECK,F32 -DC=f32
+// RUN: peft-opt %s --peft-specialize-model="batch=2 seq=16 compute=f16" | FileCheck %s -DC=f16
 
 // CHECK: module attributes
 // CHECK-SAME: nn.batch = 2 : i64, nn.compute = [[C]], nn.seq = 16 : i64

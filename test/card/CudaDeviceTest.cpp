@@ -181,7 +181,7 @@ TEST(CudaDevice, replayRunsOnlyWhatIsNamed) {
 }
 
 TEST(CudaDevice, refusesWhatIsForTheCpu) {
-  EXPECT_EQ(openCard({.threads = 2}).status().code(), Code::usage);
+  EXPECT_EQ(openCard({.threads = 2, .scheduleSeed = {}}).status().code(), Code::usage);
   EXPECT_EQ(openCard({.scheduleSeed = 7}).status().code(), Code::usage);
 }
 

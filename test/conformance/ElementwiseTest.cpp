@@ -68,8 +68,7 @@ TEST_F(Conformance, add_fwd) {
         // One launch has one compute type.
         const bool brain =
             a == DType::bf16 || b == DType::bf16 || y == DType::bf16;
-        if (brain &&
-            (a == DType::f16 || b == DType::f16 || y == DType::f16))
+        if (brain && (a == DType::f16 || b == DType::f16 || y == DType::f16))
           continue;
         Case launch("add_fwd");
         launch.input("a", a, 130, 67)
@@ -89,12 +88,11 @@ TEST_F(Conformance, cast) {
   // Halves between two bf16 numbers and between two f16 numbers, zeros of both
   // signs, infinities, numbers that round up to infinity, denormals of f32 and
   // of f16.
-  const double special[] = {1 + 0x1p-8,  1 + 3 * 0x1p-8, -0.0,     INFINITY,
-                            -INFINITY,   65504,          0x1p-24,  -0x3p-20,
-                            0x1.ffp+127, 0x1.1p-126,     -0x1p-126, 65519,
-                            65520,       -65520,         1 + 0x1p-11,
-                            1 + 0x3p-11, 0x1p-25,        0x1.8p-25,
-                            0x1.008p-15, -0x1.ffcp-15};
+  const double special[] = {
+      1 + 0x1p-8,  1 + 3 * 0x1p-8, -0.0,      INFINITY,    -INFINITY,
+      65504,       0x1p-24,        -0x3p-20,  0x1.ffp+127, 0x1.1p-126,
+      -0x1p-126,   65519,          65520,     -65520,      1 + 0x1p-11,
+      1 + 0x3p-11, 0x1p-25,        0x1.8p-25, 0x1.008p-15, -0x1.ffcp-15};
   for (DType from : computeTypes)
     for (DType to : computeTypes) {
       Case launch("cast");
@@ -116,8 +114,8 @@ TEST_F(Conformance, cast) {
 }
 
 TEST_F(Conformance, fill_zero) {
-  for (DType type :
-       {DType::f32, DType::bf16, DType::f16, DType::f64, DType::i32, DType::i64})
+  for (DType type : {DType::f32, DType::bf16, DType::f16, DType::f64,
+                     DType::i32, DType::i64})
     for (uint64_t columns : {1, 5, 70000}) {
       Case launch("fill_zero");
       launch.output("y", type, 3, columns).expectSameBits();

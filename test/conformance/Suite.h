@@ -1,17 +1,18 @@
 //===- Suite.h - one kernel, every device -----------------------*- C++ -*-===//
 //
 // A Case holds the operands and attributes of one launch. It checks them
-// against kernels.def and runs the kernel on one thread of the CPU's plain path,
-// whose results a test compares with a reference in double, which it writes
-// down itself. How the other devices have to agree stands in one Agreement.cpp
-// per device, each linked with the same tests into an executable of its own:
+// against kernels.def and runs the kernel on one thread of the CPU's plain
+// path, whose results a test compares with a reference in double, which it
+// writes down itself. How the other devices have to agree stands in one
+// Agreement.cpp per device, each linked with the same tests into an executable
+// of its own:
 //
 //   cpu/   every path this processor has, with 1, 2 and 3 threads: all bytes
 //   cuda/  the CUDA kernels, emulated, in three orders of threads: all bytes
 //          where the arithmetic is the same, else within a tolerance
 //
-// On the CPU, operands lie between guards, weights (types "W") at odd addresses;
-// outputs and workspaces start as NaNs.
+// On the CPU, operands lie between guards, weights (types "W") at odd
+// addresses; outputs and workspaces start as NaNs.
 //
 //   TEST_F(Conformance, add_fwd) {
 //     Case launch("add_fwd");

@@ -50,7 +50,7 @@ def main():
         models.write_model(case, f"{folder}/model")
         arrays, _ = models.make_rows(case)
         models.save_tensors(f"{folder}/data.safetensors", arrays)
-        for compute in ("f32", "bf16"):
+        for compute in ("f32", "bf16", "f16"):
             plan = f"{folder}/{compute}.plan"
             subprocess.run([f"{binaries}/peftc", "compile", f"{folder}/model", "--lora-rank", "4",
                             "--lora-dropout", "0.1", "--batch", str(case["batch"]), "--seq",

@@ -2,7 +2,7 @@
 
 usage: same_bits.py --bin DIR [--quick]
 
-SHA-256 of the adapter after 20 steps of 8 rows, in f32 and in bf16, with and
+SHA-256 of the adapter after 20 steps of 8 rows, in f32, bf16 and f16, with and
 without dropout, and of the model with --train all: 1, 2 and 3 threads; rows x
 micro-batches 1x8, 2x4 and 8x1, untrained rows among them; ten --schedule-seeds,
 each of which must move at least a quarter of the launches; every CPU path that
@@ -210,7 +210,7 @@ def main():
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     with tempfile.TemporaryDirectory() as directory:
         write_inputs(directory)
-        for compute in ("f32", "bf16"):
+        for compute in ("f32", "bf16", "f16"):
             digests = {
                 variant: check(
                     Bench(directory, options.bin, variant, compute),

@@ -26,6 +26,7 @@ RUNS = {
     "lora": (["--lora-rank", "2"], ["--threads", "3"]),
     "dropout": (["--lora-rank", "2", "--lora-dropout", "0.1"], ["--grad-accum", "3"]),
     "bf16": (["--lora-rank", "2", "--compute", "bf16"], ["--schedule-seed", "7"]),
+    "f16": (["--lora-rank", "2", "--compute", "f16"], ["--grad-accum", "2"]),
     "train all": (["--train", "all"], ["--max-grad-norm", "0"]),
     "status lines": (["--lora-rank", "2"], []),
 }

@@ -3,7 +3,7 @@
 usage: target_test.py --bin DIR
 
 For models with tied and untied embeddings, stored in f32, bf16 and f16, computed
-in f32 and bf16, with LoRA, with dropout and with --train all: SHA-256 of what
+in f32, bf16 and f16, with LoRA, with dropout and with --train all: SHA-256 of what
 was trained after 5 steps, from a plan for `cpu` and from plans for `h200` (also
 with --base stored and as a description file). Then --check, which compares the
 bytes that ran with those planned, and what a wrong --target says. Needs numpy
@@ -24,6 +24,8 @@ import tensor_file  # noqa: E402
 from cases import QWEN2  # noqa: E402
 
 STEPS, ROWS, BATCH, SEQ = 5, 4, 2, 37
+# As many as run: no part of the scratch is idle.
+THREADS = 3
 
 # Odd sizes, so that no tile, vector or pair of rows comes out even; with biases.
 CONFIG = {
@@ -42,7 +44,7 @@ CARD = {
     "compute_capability": "8.6",
     "memory_bytes": 1 << 33,
     "allowance_bytes": 1 << 29,
-    "flops": {"f32": 1e13, "bf16": 1e14},
+    "flops": {"f32": 1e13, "bf16": 1e14, "f16": 1e14},
     "memory_bytes_per_second": 1e12,
     "host_bytes_per_second": 1e10,
     "launch_seconds": 1e-6,
@@ -50,7 +52,7 @@ CARD = {
 }
 
 # (tied, stored): what a tied weight of another type than the products' needs is
-# two buffers in bf16 and one in f32.
+# two buffers in bf16 or f16 and one in f32.
 MODELS = {"tied-f32": (True, "f32"), "tied-bf16": (True, "bf16"),
           "untied-f16": (False, "f16")}
 ADAPTERS = {"lora": 0.0, "dropout": 0.1}
@@ -110,6 +112,7 @@ class Programs:
                 else ["--adapter", f"{self.root}/{training}.json"])
         self.run("peftc", "compile", f"{self.root}/{model}", "--compute", compute,
                  "--batch", str(BATCH), "--seq", str(SEQ), "-o", plan, "--quiet",
+                 "--max-threads", str(THREADS),
                  *what, *flags)
         return plan
 
@@ -146,7 +149,7 @@ def check_bits(programs, model, training, compute):
         memory = programs.explain(plan)
         if memory["mapped_bytes"] or not memory["host_scratch_bytes"]:
             raise Failure(f"{flags}: its weights are not in the arena")
-        found = programs.train(model, training, plan, 1 if "--base" in flags else 3)
+        found = programs.train(model, training, plan, 1 if "--base" in flags else THREADS)
         if found != expected:
             raise Failure(f"{flags}: {found[:12]}, expected {expected[:12]}")
     programs.check_memory(model, plan)
@@ -174,6 +177,11 @@ def check_types(programs):
     found = stored_types(programs, "tied-f32", "bf16", ["--base", "stored"])
     if found["base", "f32"] != tensors or ("base", "bf16") in found:
         raise Failure(f"--base stored: {found}")
+    config = f"{programs.root}/tied-f32/config.json"
+    for target, expected in (("h200", "bf16"), ("t4", "f16"), ("cpu", "bf16")):
+        said = programs.run("peftc", "estimate", config, "--target", target, "--json")
+        if json.loads(said)["compute"] != expected:
+            raise Failure(f"{target} computes in {json.loads(said)['compute']}")
 
 
 def wrong_targets(root):
@@ -214,7 +222,7 @@ def check_wrong(programs, name, code, parts, arguments, change):
 
 def checks(programs):
     for model in MODELS:
-        for compute in ("f32", "bf16"):
+        for compute in ("f32", "bf16", "f16"):
             for training in (*ADAPTERS, "all"):
                 yield f"{model}/{compute}/{training}", check_bits, \
                     (model, training, compute)

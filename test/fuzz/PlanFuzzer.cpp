@@ -44,13 +44,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
                                           size_t maxSize, unsigned seed) {
-  if (seed % 4 == 0)
+  if (seed % 5 == 0)
     return LLVMFuzzerMutate(data, size, maxSize);
   Expected<Plan> plan =
       decodePlan({reinterpret_cast<const std::byte *>(data), size});
   Plan changed = plan.ok()       ? std::move(*plan)
-                 : seed % 4 == 1 ? test::tinyPlan()
-                 : seed % 4 == 2 ? test::everyKernelPlan(DType::f32)
+                 : seed % 5 == 1 ? test::tinyPlan()
+                 : seed % 5 == 2 ? test::everyKernelPlan(DType::f32)
+                 : seed % 5 == 3 ? test::everyKernelPlan(DType::f16)
                                  : test::everyKernelPlan(DType::bf16);
   test::PlanMutator(seed).mutate(changed);
   std::string bytes = serializePlan(changed);

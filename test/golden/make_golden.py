@@ -1,15 +1,18 @@
 """Makes expected/*.safetensors with torch, transformers and PEFT.
 
-usage: make_golden.py [--out DIR] [CASE ...]
+usage: make_golden.py [--out DIR] [--autocast-only] [CASE ...]
 
 Each file holds, for one case of cases.py, in float32: `gradient/NAME`, the
 first step's gradient after division by the step's number of trained tokens and
 before clipping; `change/NAME`, what five AdamW steps did to the parameter. Its
 metadata holds losses, gradient norms and token counts of the steps, how far a
 float64 run of torch is from the float32 one (relative Frobenius norm of the
-change), how far bf16 autocast is (of the gradients of all five steps' rows, with
-the initial parameters: one step alone is a small sample of rounding errors), and
-the versions.
+change), how far bf16 and f16 autocast are (of the gradients of all five steps'
+rows, with the initial parameters: one step alone is a small sample of rounding
+errors; in f16 with the mean loss scaled by 2^16, where torch's GradScaler starts,
+or the half of it, and so on, that leaves every gradient finite), and the versions.
+Other processors give torch other last bits: --autocast-only computes nothing but
+the errors of autocast, and of those only the ones that a file lacks.
 
 Attention is transformers' eager one; packed texts run one by one, each with its
 own positions, which is what packing must not change.
@@ -28,6 +31,10 @@ import tensor_file
 import torch
 import transformers
 
+AUTOCAST = {
+    "autocast_gradient": torch.bfloat16,
+    "autocast_gradient_f16": torch.float16,
+}
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -83,20 +90,35 @@ def texts_of(arrays, segments, rows):
             yield arrays["input_ids"][row, place], arrays["labels"][row, place]
 
 
-def step_gradient(case, model, trainable, arrays, segments, step, autocast):
-    """(loss, tokens) of a step; leaves mean gradients in the parameters."""
+def trained_tokens(arrays, segments, rows):
+    return sum(
+        int((labels[1:] != models.UNTRAINED).sum())
+        for _, labels in texts_of(arrays, segments, rows)
+    )
+
+
+def step_gradient(
+    case, model, trainable, arrays, segments, step, autocast=None, scale=None
+):
+    """(loss, tokens) of a step; leaves mean gradients in the parameters.
+    `autocast` and `scale` (of the mean loss) may be None."""
     rows_per_step = case["batch"] * case["accumulation"]
     rows = range(step * rows_per_step, (step + 1) * rows_per_step)
     for parameter in trainable.values():
         parameter.grad = None
     total, tokens = 0.0, 0
+    factor = 1.0
+    if scale is not None:
+        factor = scale / trained_tokens(arrays, segments, rows)
     for ids, labels in texts_of(arrays, segments, rows):
         labels = torch.from_numpy(labels.astype(np.int64))[1:]
         count = int((labels != models.UNTRAINED).sum())
         if count == 0:
             continue
         ids = torch.from_numpy(ids.astype(np.int64))[None]
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast(
+            "cpu", autocast or torch.bfloat16, enabled=autocast is not None
+        ):
             logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
         loss = torch.nn.functional.cross_entropy(
             logits if logits.dtype == torch.float64 else logits.float(),
@@ -104,28 +126,49 @@ def step_gradient(case, model, trainable, arrays, segments, step, autocast):
             reduction="sum",
             ignore_index=models.UNTRAINED,
         )
-        loss.backward()
+        (loss * factor).backward()
         total += loss.item()
         tokens += count
     for parameter in trainable.values():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        parameter.grad /= tokens
+        parameter.grad /= tokens * factor
     return total / tokens, tokens
 
 
-def autocast_errors(case, directory):
-    """Relative Frobenius error of bf16 autocast's gradients, per tensor."""
+def scaled_gradient(case, model, trainable, arrays, segments, step):
+    """step_gradient in f16, as GradScaler comes to it."""
+    for exponent in range(16, -15, -1):
+        step_gradient(
+            case,
+            model,
+            trainable,
+            arrays,
+            segments,
+            step,
+            torch.float16,
+            2.0**exponent,
+        )
+        if all(p.grad.isfinite().all() for p in trainable.values()):
+            return
+    raise ValueError(f"step {step} has no finite gradient in f16")
+
+
+def autocast_errors(case, directory, autocast):
+    """Relative Frobenius error of the gradients under autocast to a type, per
+    tensor."""
     model, trainable = load_model(case, directory, torch.float32)
     arrays, segments = models.make_rows(case)
     error = dict.fromkeys(trainable, 0.0)
     norm = dict.fromkeys(trainable, 0.0)
     for step in range(case["steps"]):
         gradients = []
-        for autocast in (False, True):
-            step_gradient(
-                case, model, trainable, arrays, segments, step, autocast
-            )
+        for kind in (None, autocast):
+            where = (case, model, trainable, arrays, segments, step)
+            if kind == torch.float16:
+                scaled_gradient(*where)
+            else:
+                step_gradient(*where, kind)
             gradients.append(
                 {n: p.grad.double() for n, p in trainable.items()}
             )
@@ -153,7 +196,7 @@ def run(case, directory, dtype):
     result = {"loss": [], "grad_norm": [], "tokens": []}
     for step in range(case["steps"]):
         loss, tokens = step_gradient(
-            case, model, trainable, arrays, segments, step, False
+            case, model, trainable, arrays, segments, step
         )
         if step == 0:
             gradients = {n: p.grad.clone() for n, p in trainable.items()}
@@ -183,7 +226,8 @@ def make(name):
         models.write_model(case, directory)
         result, gradients, changes = run(case, directory, torch.float32)
         _, _, exact = run(case, directory, torch.float64)
-        result["autocast_gradient"] = autocast_errors(case, directory)
+        for key, kind in AUTOCAST.items():
+            result[key] = autocast_errors(case, directory, kind)
     result["float64_change"] = {n: distance(changes[n], exact[n]) for n in exact}
     result["versions"] = {
         "torch": torch.__version__,
@@ -196,18 +240,35 @@ def make(name):
     return tensors, {"golden": json.dumps(result)}
 
 
+def add_autocast(name, path):
+    """The file of a case, with the errors of autocast that it lacked."""
+    case = models.get_case(name)
+    tensors, metadata = tensor_file.load_tensors(path)
+    result = json.loads(metadata["golden"])
+    with tempfile.TemporaryDirectory() as directory:
+        models.write_model(case, directory)
+        for key, kind in AUTOCAST.items():
+            if key not in result:
+                result[key] = autocast_errors(case, directory, kind)
+    return tensors, {"golden": json.dumps(result)}
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", default=os.path.join(HERE, "expected"))
+    parser.add_argument("--autocast-only", action="store_true")
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.makedirs(options.out, exist_ok=True)
     for name in options.cases or models.CASES:
-        tensors, metadata = make(name)
         path = os.path.join(options.out, f"{name}.safetensors")
+        if options.autocast_only:
+            tensors, metadata = add_autocast(name, path)
+        else:
+            tensors, metadata = make(name)
         tensor_file.save_tensors(path, tensors, metadata=metadata)
         result = json.loads(metadata["golden"])
         print(
@@ -215,7 +276,8 @@ def main():
             f" loss {result['loss'][0]:.4f}..{result['loss'][-1]:.4f},"
             f" norm {result['grad_norm'][0]:.3f}, tokens {result['tokens']},"
             f" f64 {max(result['float64_change'].values()):.1e},"
-            f" bf16 {max(result['autocast_gradient'].values()):.1e}",
+            f" bf16 {max(result['autocast_gradient'].values()):.1e},"
+            f" f16 {max(result['autocast_gradient_f16'].values()):.1e}",
             flush=True,
         )
 

@@ -183,3 +183,20 @@ TEST(RowOrder, withoutShufflingRowsComeAsTheyStand) {
   for (uint64_t i = 0; i < 12; ++i)
     EXPECT_EQ(order.at(i), i % 4);
 }
+
+TEST(DataFeed, trainedTokensAreCountedAsTheStepCountsThem) {
+  Batch batch(2, 4);
+  Columns columns = plainRows(2, 4);
+  columns.labels = {5, -100, 7, 8, 1, 2, 3, 4};
+  columns.segments = {0, 0, 0, 0, 0, 0, 1, 1};
+  auto file = writeAndOpen(columns, "trained.safetensors");
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  writeRow(batch.view, 0, *file, 0);
+  writeRow(batch.view, 1, *file, 1);
+  // The first label of a row is no target; 1 to 2 crosses a segment.
+  EXPECT_EQ(countTrained(batch.view), 2u + 2u);
+  writePaddingRow(batch.view, 1);
+  EXPECT_EQ(countTrained(batch.view), 2u);
+  writePaddingRow(batch.view, 0);
+  EXPECT_EQ(countTrained(batch.view), 0u);
+}

@@ -61,13 +61,16 @@ inline std::vector<Attribute> attributesOf(const KernelSpec &spec) {
   return used;
 }
 
-/// An entry per kernel that launches it once with all its operands, each in a
-/// persistent buffer of its own.
-inline Plan everyKernelPlan(DType compute, DeviceKind kind = DeviceKind::cpu) {
+/// An entry per kernel, or for `only` one, that launches it once with all its
+/// operands, each in a persistent buffer of its own.
+inline Plan everyKernelPlan(DType compute, DeviceKind kind = DeviceKind::cpu,
+                            std::string_view only = "") {
   PlanBuilder builder;
   builder.plan.compute = compute;
   builder.plan.deviceKind = kind;
   for (const KernelSpec &spec : allKernels()) {
+    if (!only.empty() && spec.name != only)
+      continue;
     std::string kernel(spec.name);
     builder.entry(kernel);
     std::vector<std::string> operands;

@@ -287,6 +287,7 @@ TEST(Executor, EveryKernelRunsOnZeros) {
   // In sanitizer builds this shows that none leaves its operands.
   const Plan plans[] = {everyKernelPlan(DType::f32),
                         everyKernelPlan(DType::bf16),
+                        everyKernelPlan(DType::f16),
                         everyKernelPlan(DType::bf16, DeviceKind::cuda)};
   for (const Plan &plan : plans) {
     ASSERT_TRUE(verifyPlan(plan).ok()) << verifyPlan(plan).message();
@@ -297,6 +298,21 @@ TEST(Executor, EveryKernelRunsOnZeros) {
     for (const KernelSpec &spec : allKernels())
       check((*executor)->run(spec.name));
     EXPECT_EQ((*executor)->device().kernelTimes().size(), allKernels().size());
+  }
+}
+
+TEST(Executor, TheScratchOfTheCpuEndsWithItsArena) {
+  // Behind an arena lies a page that cannot be touched.
+  for (const char *kernel : {"attention_fwd", "attention_bwd", "linear_fwd"}) {
+    Plan plan = everyKernelPlan(DType::bf16, DeviceKind::cuda, kernel);
+    ASSERT_TRUE(verifyPlan(plan).ok()) << verifyPlan(plan).message();
+    const Launch &launch = launchOf(plan, kernel, kernel);
+    ASSERT_EQ(plan.arenas[1].size, plan.buffers[launch.threadWorkspace].size);
+    auto device = createCpuDevice({.threads = plan.maxThreads});
+    ASSERT_TRUE(device.ok());
+    auto executor = Executor::create(plan, {}, std::move(*device));
+    ASSERT_TRUE(executor.ok()) << executor.status().message();
+    check((*executor)->run(kernel));
   }
 }
 

@@ -48,6 +48,35 @@ TEST(Metrics, aStepWithoutTokensSaysSoAndStaysJson) {
   EXPECT_TRUE((*json)["loss"].is_null());
 }
 
+TEST(Metrics, inHalfTheScaleAndTheSkippedStepsAreSaid) {
+  StepMetrics metrics;
+  metrics.step = 3;
+  metrics.loss = 1.5;
+  metrics.gradNorm = INFINITY;
+  metrics.tokens = 6;
+  metrics.lossScale = 512.0f;
+  metrics.skipped = metrics.overflowed = true;
+  Line line;
+  format(line, metrics);
+  auto json = parseJson(line.view(), "line");
+  ASSERT_TRUE(json.ok()) << json.status().message();
+  EXPECT_EQ((*json)["loss_scale"], 512);
+  EXPECT_EQ((*json)["skipped"], true);
+  EXPECT_TRUE((*json)["grad_norm"].is_null());
+  StatusView view{&metrics, 40, 1 << 20, 1 << 20, 1};
+  line.clear();
+  format(line, view);
+  EXPECT_TRUE(line.view().starts_with(
+      "step 3/40  loss 1.5000, skipped: overflow  lr 0.00e+00  norm inf  "
+      "scale 512  "))
+      << line.view();
+  metrics.skipped = metrics.overflowed = false;
+  format(line, metrics);
+  json = parseJson(line.view(), "line");
+  ASSERT_TRUE(json.ok());
+  EXPECT_EQ((*json)["skipped"], false);
+}
+
 TEST(Metrics, theFileHoldsEveryLineAsSoonAsItIsWritten) {
   std::string path = joinPath(testing::TempDir(), "metrics.jsonl");
   ASSERT_TRUE(writeFileAtomically(path, "left from before\n").ok());

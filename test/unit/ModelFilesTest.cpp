@@ -33,7 +33,7 @@ protected:
     auto opened = openModel(files.path("model"));
     ASSERT_TRUE(opened.ok()) << opened.status().message();
     model = std::move(*opened);
-    Plan plan = TrainPlan(true).finish();
+    Plan plan = TrainPlan(TrainPlan::Kind::model).finish();
     auto bound = bindWeights(plan, files.path("model"));
     ASSERT_TRUE(bound.ok()) << bound.status().message();
     auto device = createCpuDevice({});

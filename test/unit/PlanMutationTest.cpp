@@ -50,6 +50,7 @@ TEST(PlanMutation, ChangedBytes) {
 TEST(PlanMutation, ChangedFields) {
   const Plan plans[] = {tinyPlan(), everyKernelPlan(DType::f32),
                         everyKernelPlan(DType::bf16),
+                        everyKernelPlan(DType::f16),
                         everyKernelPlan(DType::bf16, DeviceKind::cuda)};
   Tally tally;
   for (uint64_t seed = 0; seed < 5000; ++seed) {

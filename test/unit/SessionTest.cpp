@@ -389,7 +389,7 @@ TEST_F(SessionTest, anAdapterWithAnotherScaleIsRefused) {
 }
 
 TEST_F(SessionTest, aWholeModelIsSavedInItsOwnTypeOrAnother) {
-  writePlan(TrainPlan(true).finish());
+  writePlan(TrainPlan(TrainPlan::Kind::model).finish());
   options.train.steps = 3;
   expectOk();
   std::vector<float> saved = readTensor("out/model.safetensors", weightName);
@@ -412,4 +412,158 @@ TEST_F(SessionTest, aWholeModelIsSavedInItsOwnTypeOrAnother) {
   options.output = files.path("again");
   EXPECT_TRUE(failsWith(run(), Code::badInput, "made for another model"))
       << "the plan was compiled for f32 weights";
+}
+
+namespace {
+/// Runs of a plan in f16, whose scale starts at 2^13: 2^16 / 6 tokens.
+class HalfSessionTest : public SessionTest {
+protected:
+  void SetUp() override {
+    SessionTest::SetUp();
+    options.train.steps = 12;
+    options.train.learningRate = 1e-4;
+    writePlan(TrainPlan(TrainPlan::Kind::half).finish());
+  }
+  /// The head's weights, by which the gradient of the logits is multiplied.
+  void scaleTable(float factor) {
+    for (float &value : table)
+      value *= factor;
+    writeModelWeights();
+  }
+};
+} // namespace
+
+TEST_F(HalfSessionTest, anOverflowIsSkippedTheScaleIsHalvedAndTheRunRecovers) {
+  scaleTable(200);
+  expectOk();
+  std::vector<nlohmann::json> lines = metrics();
+  ASSERT_EQ(lines.size(), 12u);
+  EXPECT_EQ(lines[0]["loss_scale"], 8192);
+  EXPECT_EQ(lines[0]["skipped"], true);
+  EXPECT_TRUE(lines[0]["grad_norm"].is_null());
+  EXPECT_EQ(lines[11]["skipped"], false);
+  double scale = 8192;
+  int applied = 0;
+  for (const nlohmann::json &line : lines) {
+    EXPECT_EQ(line["loss_scale"], scale) << line;
+    EXPECT_TRUE(line["loss"].is_number());
+    EXPECT_EQ(line["tokens"], 6);
+    EXPECT_NEAR(line["lr"].get<double>(), 1e-4 * (12 - applied) / 12, 1e-12)
+        << "a skipped step does not move the schedule on";
+    if (line["skipped"])
+      scale /= 2;
+    else
+      ++applied;
+  }
+  EXPECT_GT(applied, 4);
+  EXPECT_LT(applied, 12);
+}
+
+TEST_F(HalfSessionTest, aSkippedStepChangesNothing) {
+  scaleTable(200);
+  writeRows("rows.safetensors", {0, 1, 2, 3, 4, 5, 6, 7});
+  options.train.schedule = Schedule::constant;
+  options.dumpGradients = files.path("gradients.safetensors");
+  expectOk();
+  uint64_t skipped = 0;
+  for (const nlohmann::json &line : metrics())
+    skipped += line["skipped"].get<bool>();
+  ASSERT_GT(skipped, 0u);
+  options.train.steps = skipped + 1;
+  expectOk();
+  std::string name = std::string(moduleKey) + "lora_B.weight";
+  std::vector<float> one = readTensor("out/adapter_model.safetensors", name);
+  // AdamW's first step moves every element by the rate, whatever the gradient:
+  // had a skipped step advanced its count or its moments, it would not.
+  for (float value : one)
+    EXPECT_NEAR(std::fabs(value), 1e-4, 1e-7);
+  std::vector<float> gradient = readTensor("gradients.safetensors", name);
+  ASSERT_EQ(gradient.size(), one.size());
+  for (float value : gradient)
+    EXPECT_TRUE(std::isfinite(value))
+        << "dumped are those of the first step that was not skipped";
+}
+
+TEST_F(HalfSessionTest, theScaleDoublesAfterGoodStepsInARow) {
+  Plan plan = TrainPlan(TrainPlan::Kind::half).finish();
+  launchOf(plan, "update", "adjust_loss_scale").attributes = {
+      {"growth_interval", int64_t(5)}};
+  writePlan(plan);
+  expectOk();
+  std::vector<nlohmann::json> lines = metrics();
+  const double expected[] = {8192,  8192,  8192,  8192,  8192,  16384,
+                             16384, 16384, 16384, 16384, 32768, 32768};
+  for (size_t i = 0; i < std::size(expected); ++i)
+    EXPECT_EQ(lines[i]["loss_scale"], expected[i]) << i;
+}
+
+TEST_F(HalfSessionTest, theScaleIsThatOfTheFirstStepWithTokens) {
+  std::vector<int32_t> ids(24, 1), labels(24, -100);
+  labels[13] = labels[14] = labels[21] = 2;
+  ASSERT_TRUE(writeSafetensors(options.data, {tensor("input_ids", {6, 4}, ids),
+                                              tensor("labels", {6, 4}, labels)})
+                  .ok());
+  options.train.shuffle = false;
+  options.train.steps = 3;
+  expectOk();
+  std::vector<nlohmann::json> lines = metrics();
+  EXPECT_EQ(lines[0]["loss_scale"], 0) << "nothing to scale";
+  EXPECT_EQ(lines[0]["skipped"], true);
+  EXPECT_EQ(lines[1]["loss_scale"], 32768) << "two tokens";
+  EXPECT_EQ(lines[2]["loss_scale"], 32768);
+  options.train.gradAccum = 3;
+  options.train.steps = 1;
+  expectOk();
+  EXPECT_EQ(metrics()[0]["loss_scale"], 16384) << "2^16 / 3, rounded";
+}
+
+TEST_F(HalfSessionTest, gradientsAreDumpedWithoutTheScale) {
+  options.train.steps = 1;
+  options.dumpGradients = files.path("half.safetensors");
+  expectOk();
+  double norm = metrics()[0]["grad_norm"];
+  writePlan(TrainPlan().finish());
+  options.dumpGradients = files.path("single.safetensors");
+  expectOk();
+  EXPECT_NEAR(norm, metrics()[0]["grad_norm"].get<double>(), 1e-3 * norm);
+  std::string name = std::string(moduleKey) + "lora_B.weight";
+  std::vector<float> half = readTensor("half.safetensors", name),
+                     single = readTensor("single.safetensors", name);
+  ASSERT_EQ(half.size(), single.size());
+  for (size_t i = 0; i < half.size(); ++i)
+    EXPECT_NEAR(half[i], single[i], 2e-3 * norm);
+}
+
+TEST_F(HalfSessionTest, gradientsThatNoScaleMakesFiniteEndTheRun) {
+  scaleTable(1e10f);
+  options.train.steps = 5;
+  EXPECT_TRUE(failsWith(run(), Code::nonFinite, "every step overflowed"));
+  options.train.steps = 100;
+  Status status = run();
+  EXPECT_TRUE(failsWith(status, Code::nonFinite,
+                        "step 28: the gradient norm at the smallest loss "
+                        "scale is not finite, rows "));
+  EXPECT_TRUE(failsWith(status, Code::nonFinite, "more than f16 can hold"));
+  EXPECT_EQ(metrics().size(), 27u) << "2^13 is halved 27 times";
+}
+
+TEST_F(HalfSessionTest, aLossThatIsNotFiniteIsNoOverflow) {
+  weight[8 * 3 + 5] = std::numeric_limits<float>::quiet_NaN();
+  writeModelWeights();
+  EXPECT_TRUE(
+      failsWith(run(), Code::nonFinite, "step 1: the loss is not finite"));
+}
+
+TEST_F(HalfSessionTest, aPlanInHalfWithoutAScaleIsRefused) {
+  Plan plan = TrainPlan(TrainPlan::Kind::half).finish();
+  std::erase_if(plan.ports,
+                [](const Port &p) { return p.name == "loss_scale"; });
+  writePlan(plan);
+  EXPECT_TRUE(failsWith(run(), Code::badInput, "'loss_scale' is missing"));
+}
+
+TEST_F(HalfSessionTest, checkRunsAPlanInHalf) {
+  options.data = options.output = "";
+  options.check = true;
+  expectOk();
 }

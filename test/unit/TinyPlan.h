@@ -241,7 +241,7 @@ inline void addTinyUpdate(PlanBuilder &builder) {
   builder.launch(0, "finish_step",
                  {"loss_sum", "tokens", "norm_square", "learning_rate", "beta1",
                   "beta2", "epsilon", "weight_decay", "max_grad_norm",
-                  "optimizer_step", "adam", "metrics", "apply"});
+                  "optimizer_step", "adam", "metrics", "apply", ""});
   builder.launch(0, "adamw", {"a", "a.grad", "a.m", "a.v", "adam"}).predicate =
       ifApplied;
   builder.launch(0, "fill_zero", {"a.grad"}).predicate = ifApplied;

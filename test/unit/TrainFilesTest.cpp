@@ -1,8 +1,10 @@
 //===- TrainFilesTest.cpp - conversions, hashes and option checks ---------===//
 #include "peft/Session.h"
+
 #include "peft/FloatTypes.h"
 #include "train/Sha256.h"
 
+#include <cmath>
 #include <gtest/gtest.h>
 #include <limits>
 

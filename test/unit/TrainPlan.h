@@ -5,8 +5,9 @@
 //
 //   x = table[ids], y = x w^T + 2 (x A^T) B^T, logits = y table^T
 //
-// with all entries and ports that the trainer uses. `whole` trains w itself
-// instead of A and B.
+// with all entries and ports that the trainer uses. A `model` plan trains w
+// itself instead of A and B; in a `half` plan the gradient of the logits, and
+// that of y on its way to its rows, are f16 and scaled.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_TEST_TRAINPLAN_H
@@ -27,7 +28,12 @@ inline constexpr const char *modelConfigText = R"({
 
 class TrainPlan {
 public:
-  explicit TrainPlan(bool whole = false) : whole(whole) {
+  enum class Kind { adapter, model, half };
+
+  explicit TrainPlan(Kind kind = Kind::adapter)
+      : whole(kind == Kind::model), half(kind == Kind::half) {
+    if (half)
+      build.plan.compute = DType::f16;
     build.plan.batch = 2;
     build.plan.seq = 4;
     build.plan.vocab = 12;
@@ -120,7 +126,15 @@ private:
     build.persistent("adam", DType::f64, {8}, scalar);
     build.persistent("optimizer_step", DType::i32, {1}, optimizer);
     build.persistent("apply", DType::i32, {1}, scalar);
+    if (half) {
+      addPort(Port::Kind::scalar, "loss_scale", DType::f32, {1});
+      addPort(Port::Kind::output, "proceed", DType::i32, {1});
+      build.persistent("good_steps", DType::i32, {1}, optimizer);
+    }
   }
+
+  /// The scale's name, or that of no operand.
+  std::string scale() const { return half ? "loss_scale" : ""; }
 
   void addPort(Port::Kind kind, const char *name, DType type,
                std::vector<uint64_t> shape) {
@@ -171,11 +185,12 @@ private:
     build.entry("micro_step");
     addBody("");
     addHead("");
-    for (const char *name : {"drows", "dy"})
-      build.local(name, DType::f32, {8, 8});
-    build.local("dscores", DType::f32, {8, 12});
+    const DType compute = half ? DType::f16 : DType::f32;
+    build.local("drows", compute, {8, 8});
+    build.local("dy", DType::f32, {8, 8});
+    build.local("dscores", compute, {8, 12});
     build.launch(0, "cross_entropy_fwd_bwd",
-                 {"scores", "target", "count", "loss", "dscores"});
+                 {"scores", "target", "count", "loss", "dscores", scale()});
     build.launch(0, "loss_sum", {"loss", "count", "loss_sum"});
     build.launch(0, "count_tokens", {"count", "tokens"});
     build.launch(0, "linear_dx", {"dscores", tableName, "", "count", "drows"});
@@ -198,14 +213,18 @@ private:
     build.launch(0, "finish_step",
                  {"loss_sum", "tokens", "norm_square", "learning_rate", "beta1",
                   "beta2", "epsilon", "weight_decay", "max_grad_norm",
-                  "optimizer_step", "adam", "metrics", "apply"});
+                  "optimizer_step", "adam", "metrics", "apply", scale()});
+    if (half)
+      build.launch(0, "adjust_loss_scale",
+                   {"metrics", "loss_scale", "good_steps", "proceed"});
     Predicate ifApplied{build.index("apply"), 0};
+    Predicate ifGoing{build.index(half ? "proceed" : "apply"), 0};
     for (const std::string &name : trained()) {
       build
           .launch(0, "adamw",
                   {name, name + ".grad", name + ".m", name + ".v", "adam"})
           .predicate = ifApplied;
-      build.launch(0, "fill_zero", {name + ".grad"}).predicate = ifApplied;
+      build.launch(0, "fill_zero", {name + ".grad"}).predicate = ifGoing;
     }
   }
 
@@ -227,7 +246,7 @@ private:
     build.launch(0, "linear_fwd", {"last", tableName, "", "", "", "logits"});
   }
 
-  bool whole;
+  bool whole, half;
 };
 
 } // namespace peft::test

@@ -90,10 +90,10 @@ static Status checkArenas(ModuleOp module) {
 }
 
 Status run(const CompileOptions &options) {
-  PEFT_ASSIGN(peftc::TargetDescription target,
-              peftc::loadTarget(options.target.empty() ? "cpu" : options.target));
-  PEFT_ASSIGN(peftc::CompileOptions pipeline,
-              pipelineOptions(options, target));
+  PEFT_ASSIGN(
+      peftc::TargetDescription target,
+      peftc::loadTarget(options.target.empty() ? "cpu" : options.target));
+  PEFT_ASSIGN(peftc::CompileOptions pipeline, pipelineOptions(options, target));
   Stopwatch watch(options.timing);
   auto context = createContext();
   PEFT_ASSIGN(auto module, readModel(*context, options.model));

@@ -115,8 +115,9 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
                  "on a card the compute type for those in matrix products)")
       ->check(CLI::IsMember({"stored", "f32", "bf16", "f16"}));
   app.add_option("--compute", options.compute,
-                 "compute type: bf16, f32 (bf16; f16 on a target without it)")
-      ->check(CLI::IsMember({"bf16", "f32"}));
+                 "compute type: bf16, f16, f32 (bf16; f16 on a target without "
+                 "it)")
+      ->check(CLI::IsMember({"bf16", "f16", "f32"}));
   app.add_option("--batch", options.batch, "rows of one micro-batch")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 20))
       ->capture_default_str();

@@ -25,7 +25,6 @@ constexpr Later later[] = {
     {"--base", "fp4", "use a model stored as bf16, f16 or f32"},
     {"--base", "int8", "use a model stored as bf16, f16 or f32"},
     {"--double-quant", "", "use a model stored as bf16, f16 or f32"},
-    {"--compute", "f16", "use bf16 or f32"},
     {"--optimizer", "adamw8bit", "use adamw"},
     {"--dora", "", "use plain LoRA or --rslora"},
     {"--lora-fa", "", "use plain LoRA"},

@@ -60,8 +60,8 @@ static std::string largestBuffers(const Plan &plan) {
       [](const Buffer *a, const Buffer *b) { return a->size > b->size; });
   std::string text;
   for (size_t i = 0; i < count; ++i)
-    text += (i ? ", " : "") + order[i]->name + " " +
-            formatBytes(order[i]->size);
+    text +=
+        (i ? ", " : "") + order[i]->name + " " + formatBytes(order[i]->size);
   return text;
 }
 
@@ -108,9 +108,5 @@ Expected<std::string> chooseCompute(const std::string &asked,
     return usageError("--compute " + compute + ": target " + target.name +
                       " does not compute in " + compute + "; take --compute " +
                       std::string(target.defaultCompute()));
-  if (compute == "f16")
-    return usageError("target " + target.name +
-                      " has no bf16, and f16 is not in this version; take "
-                      "--compute f32");
   return compute;
 }

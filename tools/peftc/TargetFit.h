@@ -20,8 +20,7 @@ struct TargetFit {
   uint64_t memory = 0; ///< 0: not known, the machine at hand
   bool fits() const { return !memory || needed <= memory; }
 };
-TargetFit fitOf(const peft::Plan &plan,
-                const peftc::TargetDescription &target);
+TargetFit fitOf(const peft::Plan &plan, const peftc::TargetDescription &target);
 
 /// Error doesNotFit with the largest consumers, if the plan does not fit.
 peft::Status checkFit(const peft::Plan &plan,

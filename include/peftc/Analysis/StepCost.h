@@ -22,7 +22,7 @@ namespace peftc {
 /// The work of one launch; an addition and a multiplication are two operations.
 struct LaunchCost {
   double flops = 0;
-  double bytes = 0; ///< of its operands, each read or written once
+  double bytes = 0;     ///< of its operands, each read or written once
   bool product = false; ///< matrix products, which run at the type's own rate
 };
 

@@ -16,7 +16,7 @@ def SpecializeModel : Pass<"peft-specialize-model", "::mlir::ModuleOp"> {
   let options = [
     Option<"batch", "batch", "int64_t", "1", "rows of one micro-batch">,
     Option<"seq", "seq", "int64_t", "2048", "tokens of a row">,
-    Option<"compute", "compute", "std::string", "\"bf16\"", "compute type: bf16 or f32">
+    Option<"compute", "compute", "std::string", "\"bf16\"", "compute type: bf16, f16 or f32">
   ];
   let statistics = [Statistic<"specialized", "ops-specialized", "Number of ops that got static types">];
   let dependentDialects = ["::peftc::nn::NNDialect"];
@@ -79,8 +79,9 @@ def Differentiate : Pass<"peft-differentiate", "::mlir::ModuleOp"> {
     share; `@body` and `@head` are gone. Backward ops exist only where a
     gradient can reach a trainable parameter; a value is kept only if one of
     them reads it. The head runs on compacted rows in chunks of at most
-    `head-chunk-bytes` of logits. Separate from the conversion because it knows
-    arithmetic and no buffers.
+    `head-chunk-bytes` of logits. In f16 the gradient of the loss is scaled, and
+    the update divides by the scale and adjusts it. Separate from the conversion
+    because it knows arithmetic and no buffers.
     (* example filepath=test/Transforms/differentiate.mlir *)
   }];
   let options = [

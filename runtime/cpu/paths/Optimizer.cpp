@@ -118,7 +118,8 @@ Fault adjust_loss_scale(const Call &call) {
     scale = scale / 2;
     goodSteps = 0;
   } else if (applied) {
-    const bool grows = goodSteps + int64_t{1} >= call.integer(op::growth_interval);
+    const bool grows =
+        goodSteps + int64_t{1} >= call.integer(op::growth_interval);
     if (grows)
       scale = scale < most / 2 ? scale * 2 : most;
     goodSteps = grows ? 0 : goodSteps + 1;

@@ -234,9 +234,9 @@ void visit(const AttentionShape &shape, const Shared &shared, uint64_t keyAt,
     multiply<tileForm(form), Start::resume>(dk, blockSize, dim);
   }
   multiply<tileForm(form), Start::resume>({shared.turnedKeys + keyAt, across,
-                                 scratch.dsAcross, blockSize, across,
-                                 scratch.dq + at, blockSize},
-                                dim, blockSize);
+                                           scratch.dsAcross, blockSize, across,
+                                           scratch.dq + at, blockSize},
+                                          dim, blockSize);
 }
 
 template <typename C>

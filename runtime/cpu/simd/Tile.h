@@ -66,8 +66,9 @@ constexpr Form formOf = std::is_same_v<C, F32>   ? Form::f32
                                                  : bf16Form;
 /// The compute type of a form.
 template <Form form>
-using TypeOf = std::conditional_t<
-    form == Form::f32, F32, std::conditional_t<form == Form::half, F16, BF16>>;
+using TypeOf =
+    std::conditional_t<form == Form::f32, F32,
+                       std::conditional_t<form == Form::half, F16, BF16>>;
 
 /// Packed words: an f32, or a pair of bf16.
 struct Tile {

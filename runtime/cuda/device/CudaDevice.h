@@ -29,6 +29,7 @@ public:
   Status load(const Plan &plan, WeightBytes weights) override;
   Status run(uint32_t entry) override;
   Status finish() override;
+  bool worksAhead() const override { return mode == RunMode::graph; }
   Status replay(uint32_t entry,
                 std::span<const std::string_view> kernels) override;
   Status timeKernels(uint32_t entry) override;

@@ -231,7 +231,8 @@ void runBlock() {
     thread.operations = thread.barriers = 0;
   }
   release(machine.start);
-  uint32_t all = static_cast<uint32_t>((uint64_t(1) << machine.count / lanes) - 1);
+  uint32_t all =
+      static_cast<uint32_t>((uint64_t(1) << machine.count / lanes) - 1);
   for (uint32_t runnable = all; runnable && machine.error.empty();
        runnable = passBarrier())
     while (runnable && machine.error.empty()) {
@@ -239,6 +240,9 @@ void runBlock() {
       if (!stepWarp(warp))
         runnable &= ~(1u << warp);
     }
+  for (unsigned i = 0; i < machine.count; ++i)
+    if (machine.threads[i]->state != State::done)
+      machine.threads[i]->fiber.abandon();
   acquire(machine.end);
 }
 
@@ -247,10 +251,9 @@ Status checkGrid(const Grid &grid) {
     return internalError("a block of " + std::to_string(grid.threads) +
                          " threads; needed are whole warps, at most 1024");
   if (grid.y > 65535 || grid.z > 65535 || grid.x > INT32_MAX)
-    return internalError("a grid of " + std::to_string(grid.x) + " x " +
-                         std::to_string(grid.y) + " x " +
-                         std::to_string(grid.z) +
-                         " blocks is more than a card takes");
+    return internalError(
+        "a grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) +
+        " x " + std::to_string(grid.z) + " blocks is more than a card takes");
   if (grid.sharedBytes > mostShared)
     return internalError(std::to_string(grid.sharedBytes) +
                          " bytes of shared memory; a block has at most " +
@@ -279,19 +282,31 @@ void setOrder(Order order, uint64_t seed) {
   machine.random = seed;
 }
 
-void fail(const std::string &what) {
-  blame("thread " + std::to_string(machine.running) + ": " + what);
+/// Leaves the kernel for good: nothing that owns memory may be alive.
+[[noreturn]] static void leave() {
   self().fiber.suspend();
   __builtin_unreachable();
+}
+
+void fail(const char *what) {
+  blame("thread " + std::to_string(machine.running) + ": " + what);
+  leave();
+}
+
+/// The same for a warp operation at `place`.
+[[noreturn]] static void refuse(const Place &place, const char *what) {
+  blame("thread " + std::to_string(machine.running) + " at " + textOf(place) +
+        ": " + what);
+  leave();
 }
 
 const std::byte *exchange(Place place, unsigned mask, const void *mine,
                           size_t bytes) {
   Thread &thread = self();
   if (mask != 0xffffffffu)
-    fail(textOf(place) + " has a mask that is not full");
+    refuse(place, "a mask that is not full");
   if (bytes > mostExchanged)
-    fail(textOf(place) + " exchanges " + std::to_string(bytes) + " bytes");
+    refuse(place, "more than 256 bytes a lane");
   Warp &warp = machine.warps[machine.running / lanes];
   const unsigned half = thread.operations++ % 2;
   std::byte *buffer = warp.exchanged[half];

@@ -27,7 +27,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <string>
 #include <tuple>
 #include <type_traits>
 
@@ -72,7 +71,7 @@ void barrier(Place place);
 /// Dynamic shared memory of the running block.
 std::byte *blockMemory();
 /// Ends the launch with an error; does not return to the kernel.
-[[noreturn]] void fail(const std::string &what);
+[[noreturn]] void fail(const char *what);
 
 /// One coordinate as device code reads it. Threads of a block read it in turns,
 /// which the thread sanitizer need not know.

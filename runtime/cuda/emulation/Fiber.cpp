@@ -108,8 +108,7 @@ void Fiber::prepare(void (*entry)()) {
 #endif
   // As if `entry` had been called and had called peftSwitchStack: at its first
   // instruction the stack is 8 bytes off a multiple of 16.
-  void **top =
-      reinterpret_cast<void **>(memory + guardBytes + stackBytes - 64);
+  void **top = reinterpret_cast<void **>(memory + guardBytes + stackBytes - 64);
   top[1] = nullptr;
   top[0] = reinterpret_cast<void *>(entry);
   constexpr size_t saved = 6;
@@ -148,6 +147,17 @@ void Fiber::suspend() {
   peftSwitchStack(&stackPointer, resumer.stackPointer);
 #ifdef PEFT_ADDRESS_SANITIZER
   __sanitizer_finish_switch_fiber(fakeStack, nullptr, nullptr);
+#endif
+}
+
+void Fiber::abandon() {
+#ifdef PEFT_THREAD_SANITIZER
+  // What it did happened before whatever follows; its calls never return.
+  void *current = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(threadState, 1);
+  __tsan_switch_to_fiber(current, 0);
+  __tsan_destroy_fiber(threadState);
+  threadState = __tsan_create_fiber(0);
 #endif
 }
 

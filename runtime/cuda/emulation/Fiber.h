@@ -25,6 +25,8 @@ public:
   [[noreturn]] void finish();
   /// The first call of `entry`.
   void entered();
+  /// A suspended fiber will not be resumed.
+  void abandon();
 
 private:
   std::byte *memory = nullptr; ///< a guard page, then the stack

@@ -12,7 +12,8 @@ constexpr unsigned blockThreads = 256;
 /// Of an f32: 16 bytes, as four tensors are read and three written.
 constexpr unsigned perThread = 4;
 
-/// What finish_step's scalars are for one tensor: computed in f64, rounded once.
+/// What finish_step's scalars are for one tensor: computed in f64, rounded
+/// once.
 struct Scalars {
   float scale, shrink, newFirst, oldSecond, newSecond, correction, epsilon,
       minusStep;
@@ -40,8 +41,7 @@ __device__ void update(const AdamwPart &part, const Scalars &s, uint32_t i) {
   Values *parameter = reinterpret_cast<Values *>(part.parameter + i);
   Values *first = reinterpret_cast<Values *>(part.firstMoment + i);
   Values *second = reinterpret_cast<Values *>(part.secondMoment + i);
-  const Values gradient =
-      *reinterpret_cast<const Values *>(part.gradient + i);
+  const Values gradient = *reinterpret_cast<const Values *>(part.gradient + i);
   Values p = *parameter, m = *first, v = *second;
   for (unsigned j = 0; j < n; ++j) {
     const float g = gradient.value[j] * s.scale;
@@ -130,8 +130,7 @@ void appendParts(const Call &adamw, std::vector<AdamwPart> &parts) {
 Status adamw(const Call &call) {
   const Whole tensor = wholeOf(call);
   return launch(call, Grid{.x = tensor.parts(), .threads = blockThreads},
-                updateTensor, tensor,
-                call[kernels::adamw::adam].as<double>());
+                updateTensor, tensor, call[kernels::adamw::adam].as<double>());
 }
 
 Status adamwTable(const Call &call, const AdamwPart *parts, size_t count,

@@ -1,7 +1,7 @@
 //===- ColumnSums.cu - gradients that sum over all rows -------------------===//
 //
-// Rows are split into parts; a block sums the columns of a tile over the rows of
-// one part, a second launch adds the parts to the sum in order. The split
+// Rows are split into parts; a block sums the columns of a tile over the rows
+// of one part, a second launch adds the parts to the sum in order. The split
 // depends on the sizes only (and on the count), so two runs give the same bits.
 //
 //===----------------------------------------------------------------------===//
@@ -95,13 +95,11 @@ Status sumColumns(const Call &call, Term term, RowLimit limit,
   const Grid tiles{.x = (columns + tileColumns - 1) / tileColumns,
                    .y = static_cast<unsigned>(parts),
                    .threads = tileColumns * tileRows};
-  PEFT_TRY(
-      launch(call, tiles, sumPart<Term>, term, limit, columns, workspace));
+  PEFT_TRY(launch(call, tiles, sumPart<Term>, term, limit, columns, workspace));
   constexpr unsigned threads = 128;
-  return launch(call,
-                Grid{.x = (columns + threads - 1) / threads,
-                     .threads = threads},
-                addParts, workspace, parts, columns, sum.as<float>());
+  return launch(
+      call, Grid{.x = (columns + threads - 1) / threads, .threads = threads},
+      addParts, workspace, parts, columns, sum.as<float>());
 }
 
 } // namespace

@@ -27,7 +27,8 @@ struct Tokens {
   }
 };
 
-/// How many earlier threads of the block say yes; `total` is how many do in all.
+/// How many earlier threads of the block say yes; `total` is how many do in
+/// all.
 __device__ unsigned placeInBlock(bool yes, unsigned &total) {
   __shared__ unsigned counts[warps];
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -82,11 +83,10 @@ __global__ void compact(Gate gate, Tokens tokens, int32_t *index,
 
 Status compact_rows(const Call &call) {
   namespace op = kernels::compact_rows;
-  const Tokens tokens{call[op::labels].as<int32_t>(),
-                      call[op::segments].as<int32_t>(),
-                      call[op::labels].elements(),
-                      static_cast<uint64_t>(call.integer(op::seq)),
-                      call.integer(op::vocab)};
+  const Tokens tokens{
+      call[op::labels].as<int32_t>(), call[op::segments].as<int32_t>(),
+      call[op::labels].elements(), static_cast<uint64_t>(call.integer(op::seq)),
+      call.integer(op::vocab)};
   return launch(call, Grid{.threads = blockThreads}, compact, tokens,
                 call[op::index].as<int32_t>(), call[op::target].as<int32_t>(),
                 call[op::count].as<int32_t>(), call.fault);

@@ -73,7 +73,7 @@ struct Rows {
   RowIndex target;
   uint64_t vocab;
   float *loss;
-  FloatsOut dlogits; ///< none: the loss only
+  FloatsOut dlogits;                ///< none: the loss only
   const float *lossScale = nullptr; ///< of the gradient; null: 1
 };
 
@@ -145,13 +145,13 @@ Status cross_entropy_fwd(const Call &call) {
   namespace op = kernels::cross_entropy_fwd;
   const Operand &logits = call[op::logits];
   return launchRows(
-      call, Rows{FloatsIn(logits),
-                 RowIndex{call[op::target].as<int32_t>(),
-                          call[op::target].elements(),
-                          call.integer(op::row_start), logits.columns,
-                          logits.rows, call[op::count].as<int32_t>(),
-                          FaultKind::target, call.fault},
-                 logits.columns, call[op::loss].as<float>(), FloatsOut(), nullptr});
+      call,
+      Rows{FloatsIn(logits),
+           RowIndex{call[op::target].as<int32_t>(), call[op::target].elements(),
+                    call.integer(op::row_start), logits.columns, logits.rows,
+                    call[op::count].as<int32_t>(), FaultKind::target,
+                    call.fault},
+           logits.columns, call[op::loss].as<float>(), FloatsOut(), nullptr});
 }
 
 Status cross_entropy_fwd_bwd(const Call &call) {

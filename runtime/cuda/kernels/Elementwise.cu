@@ -122,9 +122,9 @@ Status swiglu_bwd(const Call &call) {
 
 Status add_fwd(const Call &call) {
   namespace op = kernels::add_fwd;
-  return launchElements(
-      call, call[op::y].elements(),
-      Add{FloatsIn(call[op::a]), FloatsIn(call[op::b]), FloatsOut(call[op::y])});
+  return launchElements(call, call[op::y].elements(),
+                        Add{FloatsIn(call[op::a]), FloatsIn(call[op::b]),
+                            FloatsOut(call[op::y])});
 }
 
 Status cast(const Call &call) {
@@ -142,9 +142,9 @@ Status fill_zero(const Call &call) {
 
 Status accumulate(const Call &call) {
   namespace op = kernels::accumulate;
-  return launchElements(
-      call, call[op::y].elements(),
-      Add{FloatsIn(call[op::y]), FloatsIn(call[op::x]), FloatsOut(call[op::y])});
+  return launchElements(call, call[op::y].elements(),
+                        Add{FloatsIn(call[op::y]), FloatsIn(call[op::x]),
+                            FloatsOut(call[op::y])});
 }
 
 } // namespace peft::cuda

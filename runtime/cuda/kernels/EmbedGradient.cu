@@ -1,8 +1,8 @@
 //===- EmbedGradient.cu - the gradient of an embedding table --------------===//
 //
-// dtable[id] += dy[i] for all rows i of that id, ascending, without atomics: the
-// block of row i works iff i is the first row of its id, and then adds all of
-// them. Block 0 checks the ids.
+// dtable[id] += dy[i] for all rows i of that id, ascending, without atomics:
+// the block of row i works iff i is the first row of its id, and then adds all
+// of them. Block 0 checks the ids.
 //
 //===----------------------------------------------------------------------===//
 #include "cuda/Kernels.h"
@@ -13,7 +13,8 @@ namespace peft::cuda {
 namespace {
 
 constexpr unsigned blockThreads = 256, warps = blockThreads / 32;
-constexpr unsigned threadColumns = 4, tileColumns = blockThreads * threadColumns;
+constexpr unsigned threadColumns = 4,
+                   tileColumns = blockThreads * threadColumns;
 
 /// Bit by bit, which of the block's rows [begin, begin + blockThreads) have the
 /// id. All threads get all words.
@@ -75,15 +76,21 @@ Status embed_dw(const Call &call) {
   namespace op = kernels::embed_dw;
   const uint64_t rows = call[op::ids].elements(),
                  columns = call[op::dtable].columns;
-  const RowIndex ids{call[op::ids].as<int32_t>(), rows, 0,
-                     call[op::dtable].rows,       rows, nullptr,
-                     FaultKind::id,               call.fault};
+  const RowIndex ids{call[op::ids].as<int32_t>(),
+                     rows,
+                     0,
+                     call[op::dtable].rows,
+                     rows,
+                     nullptr,
+                     FaultKind::id,
+                     call.fault};
   const Grid grid{
       .x = static_cast<unsigned>(rows + 1),
       .y = static_cast<unsigned>((columns + tileColumns - 1) / tileColumns),
       .threads = blockThreads};
   return launch(call, grid, addRows, ids, call.integer(op::padding_idx),
-                call[op::dy].as<float>(), columns, call[op::dtable].as<float>());
+                call[op::dy].as<float>(), columns,
+                call[op::dtable].as<float>());
 }
 
 } // namespace peft::cuda

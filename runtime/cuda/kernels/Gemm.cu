@@ -6,6 +6,8 @@
 #include "cuda/Numbers.h"
 #include "cuda/PlainGemm.h"
 
+#include <algorithm>
+
 namespace peft::cuda {
 
 namespace {
@@ -14,6 +16,8 @@ constexpr unsigned tileSize = 64, depthStep = 16, gemmThreads = 128;
 /// Rows of the reduction that are worth a part of their own.
 constexpr uint64_t depthOfPart = 512;
 constexpr uint64_t mostParts = 16;
+/// A product of this many tiles keeps a card busy in one part.
+constexpr uint64_t enoughBlocks = 512;
 
 /// A matrix of any float type, as device code reads it.
 struct Matrix {
@@ -56,6 +60,7 @@ struct DeviceGemm {
   std::byte *out;
   DType outType;
   float scale;
+  bool scalesStart;
   Masked masked;
   Dropout dropout;
   RowLimit limit;
@@ -158,6 +163,13 @@ __device__ inline float startOf(const DeviceGemm &gemm, uint64_t row,
   return start;
 }
 
+__device__ inline float resultOf(const DeviceGemm &gemm, float sum,
+                                 uint64_t row, uint64_t column) {
+  return gemm.scalesStart
+             ? gemm.scale * sum
+             : fmaf(gemm.scale, sum, startOf(gemm, row, column));
+}
+
 __device__ inline void storeOut(const DeviceGemm &gemm, uint64_t i,
                                 float value) {
   if (gemm.outType == DType::f32)
@@ -202,7 +214,7 @@ __global__ void __launch_bounds__(gemmThreads)
         sum = masked(sum, masks.factor(masks.place(row), column));
       });
   }
-  if (!gemm.parts)
+  if (!gemm.parts && gemm.scalesStart)
     forSums(gemm, tile, sums, [&](float &sum, uint64_t row, uint64_t column) {
       sum = startOf(gemm, row, column) + sum;
     });
@@ -213,7 +225,7 @@ __global__ void __launch_bounds__(gemmThreads)
     if (gemm.parts)
       gemm.parts[blockIdx.z * (gemm.rows * gemm.columns) + i] = sum;
     else
-      storeOut(gemm, i, gemm.scale * sum);
+      storeOut(gemm, i, resultOf(gemm, sum, row, column));
   });
 }
 
@@ -224,10 +236,11 @@ __global__ void addParts(Gate gate, DeviceGemm gemm, unsigned parts) {
   const uint64_t elements = gemm.rows * gemm.columns;
   if (i >= elements)
     return;
-  float sum = startOf(gemm, i / gemm.columns, i % gemm.columns);
+  const uint64_t row = i / gemm.columns, column = i % gemm.columns;
+  float sum = gemm.scalesStart ? startOf(gemm, row, column) : 0.0f;
   for (unsigned part = 0; part < parts; ++part)
     sum += gemm.parts[part * elements + i];
-  storeOut(gemm, i, gemm.scale * sum);
+  storeOut(gemm, i, resultOf(gemm, sum, row, column));
 }
 
 Matrix matrixOf(const Operand &operand, bool transposed = false) {
@@ -253,6 +266,7 @@ DeviceGemm deviceGemm(const Call &call, const PlainGemm &gemm) {
   device.out = gemm.out.data;
   device.outType = gemm.out.type;
   device.scale = gemm.scale;
+  device.scalesStart = gemm.scalesStart;
   device.masked = gemm.dropout.active ? gemm.masked : Masked::nothing;
   device.dropout = gemm.dropout;
   device.limit = {gemm.count.as<int32_t>(), gemm.rowStart,
@@ -270,9 +284,10 @@ Status plainGemm(const Call &call, const PlainGemm &gemm) {
             .y = unsigned((gemm.columns + tileSize - 1) / tileSize),
             .threads = gemmThreads};
   const uint64_t elements = gemm.rows * gemm.columns;
-  uint64_t parts = std::min((device.partDepth + depthOfPart - 1) / depthOfPart,
-                            mostParts);
-  if (!gemm.countsDepth || elements == 0)
+  uint64_t parts = std::min({(device.partDepth + depthOfPart - 1) / depthOfPart,
+                             mostParts, enoughBlocks / (grid.x * grid.y + 1)});
+  const bool limitsRows = gemm.count && !gemm.countsDepth;
+  if (gemm.productCount > 1 || gemm.firstApart || limitsRows || elements == 0)
     parts = 1;
   else
     parts = std::min(parts, gemm.scratchBytes / (elements * sizeof(float)));

@@ -1,8 +1,9 @@
 //===- Norm.cu - RMS norm and the gradient of its input -------------------===//
 //
 // A group is `width` consecutive elements of a row (the whole row, or one head
-// for the q and k norms), so an [m, k] operand is a list of groups. A warp takes
-// a narrow group, a block a wide one. Weights are used as they are stored.
+// for the q and k norms), so an [m, k] operand is a list of groups. A warp
+// takes a narrow group, a block a wide one. Weights are used as they are
+// stored.
 //
 //===----------------------------------------------------------------------===//
 #include "cuda/Kernels.h"
@@ -21,8 +22,8 @@ template <bool wholeBlock> struct Team {
   __device__ Team()
       : size(wholeBlock ? unsigned(blockDim.x) : 32),
         member(threadIdx.x % size),
-        group(uint64_t(blockIdx.x) * (blockDim.x / size) +
-              threadIdx.x / size) {}
+        group(uint64_t(blockIdx.x) * (blockDim.x / size) + threadIdx.x / size) {
+  }
   __device__ float sum(float value) const {
     if constexpr (wholeBlock)
       return blockSum(value);
@@ -80,8 +81,8 @@ struct InputGradient {
         products = fmaf(w[j] * d[j], v[j], products);
     }
     const float factor = rstd[team.group];
-    const float minusMean = -(factor * factor * team.sum(products) /
-                              static_cast<float>(width));
+    const float minusMean =
+        -(factor * factor * team.sum(products) / static_cast<float>(width));
     for (unsigned i = team.member * n; i < width; i += team.size * n) {
       float d[n], v[n], w[n], start[n] = {};
       dy.load(at + i, d);

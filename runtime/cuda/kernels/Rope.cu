@@ -15,8 +15,8 @@ struct Frequencies {
 };
 
 __global__ void fillTable(Gate gate, const int32_t *positions, uint64_t rows,
-                          Frequencies frequencies, unsigned half,
-                          float factor, float *table) {
+                          Frequencies frequencies, unsigned half, float factor,
+                          float *table) {
   if (closed(gate))
     return;
   const uint64_t i = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -42,8 +42,7 @@ struct Rotation {
 };
 
 /// A block per row; a thread takes n elements of both halves, or n of the rest.
-template <unsigned n>
-__global__ void rotateRow(Gate gate, Rotation r) {
+template <unsigned n> __global__ void rotateRow(Gate gate, Rotation r) {
   if (closed(gate))
     return;
   const uint64_t row = uint64_t(blockIdx.x) * r.columns;
@@ -89,33 +88,30 @@ Status rope_table(const Call &call) {
   std::memcpy(frequencies.value, given.data(), given.size_bytes());
   const uint64_t rows = call[op::positions].elements();
   constexpr unsigned threads = 128;
-  return launch(
-      call,
-      Grid{.x = static_cast<unsigned>((rows * given.size() + threads - 1) /
-                                      threads),
-           .threads = threads},
-      fillTable, call[op::positions].as<int32_t>(), rows, frequencies,
-      given.size(), call.real(op::attention_factor),
-      call[op::table].as<float>());
+  return launch(call,
+                Grid{.x = static_cast<unsigned>(
+                         (rows * given.size() + threads - 1) / threads),
+                     .threads = threads},
+                fillTable, call[op::positions].as<int32_t>(), rows, frequencies,
+                given.size(), call.real(op::attention_factor),
+                call[op::table].as<float>());
 }
 
 Status rope_fwd(const Call &call) {
   namespace op = kernels::rope_fwd;
   const unsigned size = static_cast<unsigned>(call.integer(op::head_dim)),
                  half = static_cast<unsigned>(call[op::table].columns / 2);
-  const Rotation rotation{
-      FloatsIn(call[op::x]),
-      FloatsIn(call[op::table]),
-      FloatsOut(call[op::y]),
-      static_cast<unsigned>(call[op::x].columns),
-      size,
-      half,
-      call.integer(op::inverse) ? -1.0f : 1.0f};
+  const Rotation rotation{FloatsIn(call[op::x]),
+                          FloatsIn(call[op::table]),
+                          FloatsOut(call[op::y]),
+                          static_cast<unsigned>(call[op::x].columns),
+                          size,
+                          half,
+                          call.integer(op::inverse) ? -1.0f : 1.0f};
   const bool packs = size % packSize == 0 && half % packSize == 0;
-  return launch(call,
-                Grid{.x = static_cast<unsigned>(call[op::x].rows),
-                     .threads = 128},
-                packs ? rotateRow<packSize> : rotateRow<1>, rotation);
+  return launch(
+      call, Grid{.x = static_cast<unsigned>(call[op::x].rows), .threads = 128},
+      packs ? rotateRow<packSize> : rotateRow<1>, rotation);
 }
 
 } // namespace peft::cuda

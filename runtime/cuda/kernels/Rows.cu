@@ -64,9 +64,14 @@ Status embed_fwd(const Call &call) {
   namespace op = kernels::embed_fwd;
   const uint64_t rows = call[op::ids].elements(),
                  columns = call[op::table].columns;
-  const RowIndex index{call[op::ids].as<int32_t>(), rows, 0,
-                       call[op::table].rows,        rows, nullptr,
-                       FaultKind::id,               call.fault};
+  const RowIndex index{call[op::ids].as<int32_t>(),
+                       rows,
+                       0,
+                       call[op::table].rows,
+                       rows,
+                       nullptr,
+                       FaultKind::id,
+                       call.fault};
   return launch(call, rowGrid(rows),
                 columns % packSize == 0 ? gather<packSize> : gather<1>, index,
                 FloatsIn(call[op::table]), FloatsOut(call[op::y]), columns);

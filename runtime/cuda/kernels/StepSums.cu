@@ -10,8 +10,7 @@ namespace {
 
 /// One block: thread i sums the rows that are i mod the threads, then a tree.
 __global__ void sumLosses(Gate gate, const float *loss, uint64_t rows,
-                          const int32_t *count, int64_t rowStart,
-                          double *sum) {
+                          const int32_t *count, int64_t rowStart, double *sum) {
   if (closed(gate))
     return;
   const uint64_t active = activeRows(count, rowStart, rows);
@@ -148,12 +147,10 @@ Status finish_step(const Call &call) {
 
 Status adjust_loss_scale(const Call &call) {
   namespace op = kernels::adjust_loss_scale;
-  return launch(call, Grid{.threads = 32}, adjustScale,
-                call[op::metrics].as<double>(),
-                call[op::loss_scale].as<float>(),
-                call[op::good_steps].as<int32_t>(),
-                call[op::proceed].as<int32_t>(),
-                call.integer(op::growth_interval));
+  return launch(
+      call, Grid{.threads = 32}, adjustScale, call[op::metrics].as<double>(),
+      call[op::loss_scale].as<float>(), call[op::good_steps].as<int32_t>(),
+      call[op::proceed].as<int32_t>(), call.integer(op::growth_interval));
 }
 
 } // namespace peft::cuda

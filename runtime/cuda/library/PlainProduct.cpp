@@ -13,10 +13,10 @@ Status multiplyPlain(const Call &call, const Product &product,
   gemm.products[0] = {product.left, product.right, product.leftTransposed,
                       product.rightTransposed, product.depth()};
   gemm.init = product.addend;
-  // Only products that are not scaled have one.
   gemm.bias = product.bias;
   gemm.out = product.out;
   gemm.scale = product.alpha;
+  gemm.scalesStart = false;
   gemm.scratch = area.data;
   gemm.scratchBytes = area.bytes;
   return plainGemm(call, gemm);

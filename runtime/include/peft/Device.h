@@ -99,6 +99,9 @@ public:
   /// error badInput, whose message names entry, item, kernel and module, of
   /// this call or of a later one.
   virtual Status run(uint32_t entry) = 0;
+  /// Whether `run` may return before the entry is done, so that reading costs
+  /// the time until it is.
+  virtual bool worksAhead() const { return false; }
   /// Waits until everything is done. Errors: those of all that ran.
   virtual Status finish() { return {}; }
 

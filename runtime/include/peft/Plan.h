@@ -135,9 +135,9 @@ struct Launch {
   std::string kernel;
   std::vector<uint32_t> operands; ///< in the order of kernels.def; none: absent
   std::vector<Attribute> attributes; ///< those that differ from the default
-  uint32_t sharedWorkspace = none;  ///< u8 buffers; of the plan's device kind
-  /// maxThreads equal parts; in a plan for a card all scratch of the CPU device,
-  /// its shared part last
+  uint32_t sharedWorkspace = none;   ///< u8 buffers; of the plan's device kind
+  /// maxThreads equal parts; in a plan for a card all scratch of the CPU
+  /// device, its shared part last
   uint32_t threadWorkspace = none;
   Predicate predicate;
   std::string module; ///< location: the Hugging Face name

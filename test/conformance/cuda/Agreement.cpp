@@ -27,15 +27,19 @@ struct Named {
   Order order;
   const char *name;
 };
-constexpr Named orders[] = {{Order::ascending, "ascending"},
-                            {Order::descending, "descending"},
-                            {Order::random, "random"}};
+constexpr Named orders[] = {
+    {Order::random, "random"},
+#if !__has_feature(thread_sanitizer) // which sees races in every order
+    {Order::ascending, "ascending"},
+    {Order::descending, "descending"},
+#endif
+};
 
 /// Same operations in the same order, none of them a library function.
 const std::set<std::string_view> exactKernels = {
-    "embed_fwd",    "embed_dw",    "add_fwd",      "cast",
-    "fill_zero",    "accumulate",  "compact_rows", "gather_rows",
-    "scatter_rows", "count_tokens", "finish_step", "adjust_loss_scale",
+    "embed_fwd",    "embed_dw",     "add_fwd",      "cast",
+    "fill_zero",    "accumulate",   "compact_rows", "gather_rows",
+    "scatter_rows", "count_tokens", "finish_step",  "adjust_loss_scale",
     "rope_fwd",     "adamw"};
 /// Rows past the count are zero, because library products read them.
 const std::set<std::string_view> zeroesTheRest = {"gather_rows",
@@ -66,6 +70,7 @@ public:
   }
   ~Allocation() { std::free(memory); }
   std::byte *data() { return static_cast<std::byte *>(memory); }
+  size_t size() const { return bytes; }
   std::vector<std::byte> content() { return {data(), data() + bytes}; }
 
 private:
@@ -88,7 +93,7 @@ public:
     call.operands = bound;
     call.attributes = launch.values;
     call.workspace = workspace->data();
-    call.workspaceBytes = workspace->content().size();
+    call.workspaceBytes = workspace->size();
     call.gate = {&open, 0};
     call.fault = &fault;
     return cuda::findFunction(launch.number)(call);
@@ -129,8 +134,12 @@ private:
       bound.back() = {memory.back()->data(), stored.type, stored.rows,
                       stored.columns};
     }
-    workspace = std::make_unique<Allocation>(
-        std::vector<std::byte>(launch.cudaBytes, std::byte{0xff}));
+    // Libraries ask for much: the same memory serves while the size stays.
+    if (!workspace || workspace->size() != launch.cudaBytes)
+      workspace = std::make_unique<Allocation>(
+          std::vector<std::byte>(launch.cudaBytes));
+    if (workspace->size())
+      std::memset(workspace->data(), 0xff, workspace->size());
   }
 
   const Case::Stored &stored(size_t operand) const {
@@ -172,11 +181,11 @@ private:
     values.resize(bytes);
     std::vector<std::byte> expected = plain.result;
     expected.resize(bytes);
-    const int64_t at = exactKernels.count(launch.spec->name)
-                           ? firstDifference(plain.type, expected, values)
-                           : firstFar(plain.type, expected, values,
-                                      toleranceOf(plain.type) *
-                                          launch.slackFactor);
+    const int64_t at =
+        exactKernels.count(launch.spec->name)
+            ? firstDifference(plain.type, expected, values)
+            : firstFar(plain.type, expected, values,
+                       toleranceOf(plain.type) * launch.slackFactor);
     if (at < 0)
       return;
     const size_t byte = static_cast<size_t>(at) * byteSize(plain.type);
@@ -212,7 +221,7 @@ private:
   cuda::FaultSlot fault;
   std::vector<std::unique_ptr<Allocation>> memory;
   std::vector<cuda::Operand> bound;
-  std::unique_ptr<Allocation> workspace;
+  static inline std::unique_ptr<Allocation> workspace;
 };
 
 void CudaRun::agree(Case &launch) {
@@ -222,9 +231,8 @@ void CudaRun::agree(Case &launch) {
     cuda::emulation::setOrder(order.order, 1);
     CudaRun run(launch, true);
     Status status = run.run();
-    ASSERT_TRUE(status.ok())
-        << launch.spec->name << ", threads " << order.name << ": "
-        << status.message();
+    ASSERT_TRUE(status.ok()) << launch.spec->name << ", threads " << order.name
+                             << ": " << status.message();
     EXPECT_EQ(run.fault.kind, 0)
         << launch.spec->name << " reports " << run.fault.found;
     run.compare(order.name);
@@ -256,9 +264,8 @@ void Case::expectSameBits() {
 
 void Case::expectFault(int64_t found) { CudaRun::agreeOnFault(*this, found); }
 
-/// Every kernel of kernels.def has a test of its name, but for those that a
-/// library computes on a card.
-TEST(Coverage, EveryOwnKernelHasACase) {
+/// Every kernel of kernels.def has a test of its name.
+TEST(Coverage, EveryKernelHasACase) {
   std::set<std::string> tests;
   const testing::UnitTest *unit = testing::UnitTest::GetInstance();
   for (int i = 0; i < unit->total_test_suite_count(); ++i)
@@ -267,10 +274,8 @@ TEST(Coverage, EveryOwnKernelHasACase) {
       for (int j = 0; j < suite->total_test_count(); ++j)
         tests.insert(suite->GetTestInfo(j)->name());
   for (const KernelSpec &kernel : allKernels())
-    if (!kernel.name.starts_with("linear_") &&
-        !kernel.name.starts_with("lora_"))
-      EXPECT_TRUE(tests.count(std::string(kernel.name)))
-          << "add TEST_F(Conformance, " << kernel.name << ")";
+    EXPECT_TRUE(tests.count(std::string(kernel.name)))
+        << "add TEST_F(Conformance, " << kernel.name << ")";
 }
 
 } // namespace peft::conformance

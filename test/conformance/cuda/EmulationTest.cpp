@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -33,21 +34,36 @@ __global__ void reverse(Gate gate, const float *x, float *y) {
   y[threadIdx.x] = tile[threads - 1 - threadIdx.x];
 }
 
+#if __has_feature(thread_sanitizer)
+constexpr bool racesEnd = true; ///< the sanitizer makes the exit code 66
+#else
+constexpr bool racesEnd = false;
+#endif
+
 template <bool barrier> bool reverses(Order order) {
   setOrder(order, 5);
   std::vector<float> x(threads), y(threads);
   std::iota(x.begin(), x.end(), 1.0f);
-  EXPECT_TRUE(launch(Call(), Grid{.threads = threads, .sharedBytes = 4 * threads},
+  EXPECT_TRUE(launch(Call(),
+                     Grid{.threads = threads, .sharedBytes = 4 * threads},
                      reverse<barrier>, x.data(), y.data())
                   .ok());
   std::reverse(y.begin(), y.end());
   return x == y;
 }
 
-TEST(Emulation, AMissingBarrierShows) {
+TEST(EmulationDeathTest, AMissingBarrierShows) {
   for (Order order : {Order::ascending, Order::descending, Order::random}) {
     EXPECT_TRUE(reverses<true>(order));
-    EXPECT_FALSE(reverses<false>(order));
+    if (racesEnd)
+      EXPECT_EXIT(
+          {
+            reverses<false>(order);
+            std::exit(0);
+          },
+          testing::ExitedWithCode(66), "data race");
+    else
+      EXPECT_FALSE(reverses<false>(order));
   }
 }
 
@@ -65,16 +81,26 @@ template <bool barrier> bool shifts(Order order) {
   setOrder(order, 5);
   std::vector<int> y(threads), expected(threads);
   std::iota(expected.begin(), expected.end(), -1);
-  EXPECT_TRUE(launch(Call(), Grid{.threads = threads, .sharedBytes = 4 * threads},
+  EXPECT_TRUE(launch(Call(),
+                     Grid{.threads = threads, .sharedBytes = 4 * threads},
                      shift<barrier>, y.data())
                   .ok());
   return y == expected;
 }
 
-TEST(Emulation, EveryOrderFindsItsOwn) {
-  EXPECT_TRUE(shifts<false>(Order::ascending));
-  EXPECT_FALSE(shifts<false>(Order::descending));
-  EXPECT_FALSE(shifts<false>(Order::random));
+TEST(EmulationDeathTest, EveryOrderFindsItsOwn) {
+  if (racesEnd) {
+    EXPECT_EXIT(
+        {
+          shifts<false>(Order::ascending);
+          std::exit(0);
+        },
+        testing::ExitedWithCode(66), "data race");
+  } else {
+    EXPECT_TRUE(shifts<false>(Order::ascending));
+    EXPECT_FALSE(shifts<false>(Order::descending));
+    EXPECT_FALSE(shifts<false>(Order::random));
+  }
   for (Order order : {Order::ascending, Order::descending, Order::random})
     EXPECT_TRUE(shifts<true>(order));
 }
@@ -98,7 +124,8 @@ TEST(Emulation, ReductionsFollowEachOther) {
 
 /// The message of a launch that has to fail.
 template <typename... Arguments>
-std::string errorOf(void (*kernel)(Gate, Arguments...), Arguments... arguments) {
+std::string errorOf(void (*kernel)(Gate, Arguments...),
+                    Arguments... arguments) {
   setOrder(Order::ascending);
   Status status =
       launch(Call(), Grid{.threads = threads}, kernel, arguments...);
@@ -156,8 +183,12 @@ __global__ void partOfTheMask(Gate, int *y) {
 
 TEST(Emulation, AWarpThatDoesNotMeet) {
   std::vector<int> y(threads);
+  struct Broken {
+    void (*kernel)(Gate, int *);
+    const char *text;
+  };
   for (const auto &[kernel, text] :
-       {std::pair{absentLane, "thread 40 has ended"},
+       {Broken{absentLane, "thread 40 has ended"},
         {differentOperations, "thread 3 waits at __shfl_xor_sync"},
         {differentWidths, "a warp does not meet"},
         {partOfTheMask, "a mask that is not full"}}) {
@@ -238,7 +269,7 @@ __global__ void overrunShared(Gate, unsigned at) {
   tile[threadIdx.x + at] = 1;
 }
 __global__ void overrunStatic(Gate, unsigned at) {
-  __shared__ float tile[threads];
+  __shared__ volatile float tile[threads];
   tile[threadIdx.x + at] = 1;
 }
 __global__ void overrunOperand(Gate, const float *x, float *sum) {

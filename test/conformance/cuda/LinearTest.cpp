@@ -160,7 +160,7 @@ TEST_F(Conformance, lora_down_dw) {
 }
 
 /// More rows than one part takes.
-TEST_F(Conformance, lora_down_dw_in_parts) {
+TEST(LoraGradient, isAddedInParts) {
   for (DType type : computeTypes) {
     Case launch("lora_down_dw");
     const Sizes of = {2500, 0, 40, 9};

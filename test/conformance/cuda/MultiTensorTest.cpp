@@ -2,8 +2,8 @@
 #include "cuda/MultiTensor.h"
 
 #include "../Suite.h"
-#include "cuda/Kernels.h"
 #include "cuda/Grid.h"
+#include "cuda/Kernels.h"
 
 #include <cmath>
 
@@ -47,7 +47,8 @@ struct Tensors {
         operands.back().push_back(operandOf(values[i + j]));
       operands.back().push_back(
           {reinterpret_cast<std::byte *>(adam.data()), DType::f64, 1, 8});
-      attributes.push_back({{0, i == 4 ? 2.0 : 1.0, {}}, {i == 8 ? 1 : 0, 0, {}}});
+      attributes.push_back(
+          {{0, i == 4 ? 2.0 : 1.0, {}}, {i == 8 ? 1 : 0, 0, {}}});
     }
     for (size_t i = 0; i < operands.size(); ++i) {
       Call call;
@@ -68,16 +69,16 @@ TEST(MultiTensor, AdamwIsTheSameAsOneByOne) {
   for (const Call &call : merged.calls)
     appendParts(call, parts);
   EXPECT_EQ(parts.size(), 7u);
-  ASSERT_TRUE(adamwTable(Call(), parts.data(), parts.size(), merged.adam.data())
-                  .ok());
+  ASSERT_TRUE(
+      adamwTable(Call(), parts.data(), parts.size(), merged.adam.data()).ok());
   EXPECT_EQ(single.values, merged.values);
   EXPECT_NE(single.values, Tensors().values);
   // A closed gate holds for the whole table.
   Call closed;
   const int32_t no = 0;
   closed.gate.value = &no;
-  ASSERT_TRUE(adamwTable(closed, parts.data(), parts.size(), merged.adam.data())
-                  .ok());
+  ASSERT_TRUE(
+      adamwTable(closed, parts.data(), parts.size(), merged.adam.data()).ok());
   EXPECT_EQ(single.values, merged.values);
 }
 

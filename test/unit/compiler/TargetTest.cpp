@@ -1,6 +1,6 @@
 //===- TargetTest.cpp - descriptions, and what they predict ---------------===//
-#include "peftc/Analysis/StepCost.h"
 #include "peftc/Target.h"
+#include "peftc/Analysis/StepCost.h"
 
 #include <gtest/gtest.h>
 

@@ -26,7 +26,7 @@ def NN_Float : AnyTypeOf<[F32, BF16, F16]>;
 // Every tensor has at least one dimension, the features or the rows.
 class NN_TensorOf<list<Type> elements>
     : RankedTensorOf<elements, [HasRankGreaterOrEqualPred<1>], "ranked tensor">;
-def NN_Activation : NN_TensorOf<[F32, BF16]>;
+def NN_Activation : NN_TensorOf<[F32, BF16, F16]>;
 def NN_Sum : NN_TensorOf<[F32]>;
 def NN_Integers : NN_TensorOf<[I32]>;
 // What has bytes of its own has a static shape.

@@ -342,11 +342,13 @@ def NN_CrossEntropyOp : NN_Op<"cross_entropy"> {
     Only inside `nn.chunk`. Per row log(sum(exp(logits))) - logits[target], added
     to the f64 sum @lossSum in row order. The result, where asked for, is
     softmax(logits) - onehot(target): the gradient of the *sum* of losses; the
-    update divides once by the number of trained tokens.
+    update divides once by the number of trained tokens. In f16 the gradient is
+    multiplied by the state that `scaled by` names, by which the update divides.
   }];
-  let arguments = (ins NN_Sum:$logits, NN_Integers:$target, FlatSymbolRefAttr:$lossSum);
+  let arguments = (ins NN_Sum:$logits, NN_Integers:$target, FlatSymbolRefAttr:$lossSum,
+                       OptionalAttr<FlatSymbolRefAttr>:$lossScale);
   let results = (outs Optional<NN_Activation>:$dLogits);
-  let assemblyFormat = "$logits `,` $target `into` $lossSum attr-dict `:` type($logits) `,` type($target) (`->` type($dLogits)^)?";
+  let assemblyFormat = "$logits `,` $target `into` $lossSum (`scaled` `by` $lossScale^)? attr-dict `:` type($logits) `,` type($target) (`->` type($dLogits)^)?";
 }
 
 def NN_CountTokensOp : NN_Op<"count_tokens"> {
@@ -387,8 +389,21 @@ def NN_FinishStepOp : NN_Op<"finish_step"> {
     Reads the states @loss_sum, @tokens, @norm_square and the scalars
     @learning_rate, @beta1, @beta2, @epsilon, @weight_decay, @max_grad_norm;
     advances @optimizer_step; writes @adam, @metrics and @apply; clears the sums.
+    Gradients are divided by the tokens and by the state `scaled by` names.
     See `finish_step` in kernels.def for the arithmetic.
   }];
+  let arguments = (ins OptionalAttr<FlatSymbolRefAttr>:$lossScale);
+  let assemblyFormat = "(`scaled` `by` $lossScale^)? attr-dict";
+}
+
+def NN_AdjustLossScaleOp : NN_Op<"adjust_loss_scale"> {
+  let summary = "halves the loss scale after an overflow, doubles it after good steps";
+  let description = [{
+    Only in f16, after `nn.finish_step`: reads @metrics, updates @loss_scale and
+    @good_steps, and writes @proceed: whether the run goes on. See
+    `adjust_loss_scale` in kernels.def for the rules.
+  }];
+  let arguments = (ins DefaultValuedAttr<I64Attr, "2000">:$growthInterval);
   let assemblyFormat = "attr-dict";
 }
 
@@ -403,7 +418,7 @@ def NN_AdamWOp : NN_Op<"adamw"> {
 
 def NN_ClearOp : NN_Op<"clear"> {
   let summary = "sets a state to zero";
-  let description = "Ends the update for every gradient sum, applied or not.";
+  let description = "Ends the update for every gradient sum of a step that was applied or, in f16, skipped.";
   let arguments = (ins FlatSymbolRefAttr:$state);
   let assemblyFormat = "$state attr-dict";
 }
