@@ -10,9 +10,9 @@
 #   2  Qwen3-8B and Llama-3.1-8B shapes: steps beside PyTorch + PEFT
 #   3  Llama-2-7B, and long sequences
 #
-# PYTHON is the Python with PyTorch, transformers and PEFT (python3); GPU_WORK a
-# folder for random weights, 20 GB at a time (made in $TMPDIR, deleted at the end);
-# GPU_SECONDS the time a part may take (530).
+# PYTHON is the Python with PyTorch, transformers and PEFT (python3); GPU_WORK the
+# place ($TMPDIR) for a folder of random weights, 17 GB at a time, deleted at the
+# end; GPU_SECONDS the time a part may take (530).
 # Exit 0: all that ran passed; 1: something failed (OUT/part-N.json says what);
 # 64 usage; 66 the bundle or a Python package is missing; 78 no usable card: said
 # in one line by the first call that needs it, after everything before it worked.
@@ -41,8 +41,8 @@ bin=$bundle/bin plans=$bundle/plans scripts=$bundle/bench
 out=$(realpath -m "${2:-${OUT:-gpu_out}}")
 python=${PYTHON:-python3}
 mkdir -p "$out" || stop 74 "cannot make $out"
-work=${GPU_WORK:-$(mktemp -d)} || stop 74 "cannot make a folder for weights"
-mkdir -p "$work"
+work=$(mktemp -d -p "${GPU_WORK:-${TMPDIR:-/tmp}}") ||
+  stop 74 "cannot make a folder for weights"
 trap 'rm -rf "$work"' EXIT
 limit=${GPU_SECONDS:-530}
 left() { echo $((limit - SECONDS)); }

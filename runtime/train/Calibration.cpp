@@ -45,6 +45,8 @@ private:
   Status measureTransfers();
   Status write();
   void say(const std::string &what, double value, const char *unit);
+  /// Bytes of an array that no cache holds, of which a small card has several.
+  uint64_t arrayBytes() const;
 
   const RunOptions &options;
   const DeviceFactory &makeDevice;
@@ -194,8 +196,13 @@ Status Calibration::measureType(DType type) {
   return {};
 }
 
+uint64_t Calibration::arrayBytes() const {
+  uint64_t most = machine.kind == DeviceKind::cpu ? 128 << 20 : 256 << 20;
+  return std::min(most, machine.memoryBytes / 64);
+}
+
 Status Calibration::measureMemory() {
-  uint64_t elements = machine.kind == DeviceKind::cpu ? 32u << 20 : 64u << 20;
+  uint64_t elements = arrayBytes() / 4;
   PEFT_ASSIGN(Plan plan, additionPlan(target, elements, 1));
   PEFT_TRY(open(plan));
   PEFT_TRY(fill(plan, 0));
@@ -221,7 +228,7 @@ Status Calibration::measureLaunches() {
 Status Calibration::measureTransfers() {
   if (machine.kind == DeviceKind::cpu)
     return {};
-  constexpr uint64_t bytes = 256 << 20;
+  uint64_t bytes = arrayBytes();
   PEFT_ASSIGN(Plan plan, transferPlan(target, bytes));
   PEFT_TRY(open(plan));
   double each[3]; // entries of the plan

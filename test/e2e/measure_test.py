@@ -4,8 +4,9 @@ usage: measure_test.py --bin DIR
 
 A trace of a trained step is JSON that shows every launch of the plan once, in
 the plan's order and as measured; what was trained is the same with and without
-it. A description that --calibrate wrote is one that peftc compiles for. Needs
-numpy only. The last line counts what passed.
+it. A description that --calibrate wrote is one that peftc compiles for. Both on
+the CPU device, and on the card made of host code where that was built (its
+times mean nothing). Needs numpy only. The last line counts what passed.
 """
 
 import argparse
@@ -31,18 +32,18 @@ def run(program, *arguments, code=0):
     return done.stderr if code else done.stdout
 
 
-def train(programs, root, name, *flags):
-    run(f"{programs}/peft-run", f"{root}/step.plan", "--model", f"{root}/model",
+def train(programs, root, name, device, *flags):
+    run(f"{programs}/peft-run", f"{root}/{device}.plan", "--model", f"{root}/model",
         "--data", f"{root}/data.safetensors", "-o", f"{root}/{name}", "--steps", "2",
-        "--lr", "1e-2", "--quiet", "--device", "cpu", *flags)
+        "--lr", "1e-2", "--quiet", "--device", device, *flags)
     with open(f"{root}/{name}/adapter_model.safetensors", "rb") as file:
         return file.read()
 
 
-def check_trace(programs, root):
+def check_trace(programs, root, device):
     trace = f"{root}/trace.json"
-    plain = train(programs, root, "plain")
-    if train(programs, root, "traced", "--trace", trace) != plain:
+    plain = train(programs, root, "plain", device)
+    if train(programs, root, "traced", device, "--trace", trace) != plain:
         raise Failure("a trace changes what is trained")
     with open(trace) as file:
         events = json.load(file)["traceEvents"]
@@ -57,6 +58,8 @@ def check_trace(programs, root):
         for entry, numbers in orders.items():
             if numbers != list(range(len(numbers))):
                 raise Failure(f"{entry}: launches are missing or stand twice")
+        if not any(event["dur"] > 0 for event in mine):
+            raise Failure(f"nothing takes time in process {process}")
     names = {event["name"] for event in spans}
     for kernel in ("embed_fwd", "attention_bwd", "adamw", "linear_lora_fwd"):
         if kernel not in names:
@@ -66,13 +69,13 @@ def check_trace(programs, root):
         raise Failure("no launch is of layers.0.self_attn.q_proj")
 
 
-def check_calibration(programs, root):
+def check_calibration(programs, root, device):
     target = f"{root}/my.machine.json"
-    run(f"{programs}/peft-run", f"{root}/step.plan", "--calibrate", "-o", target,
-        "--device", "cpu", "--quiet")
+    run(f"{programs}/peft-run", f"{root}/{device}.plan", "--calibrate", "-o", target,
+        "--device", device, "--quiet")
     with open(target) as file:
         found = json.load(file)
-    if found["name"] != "my.machine" or found["kind"] != "cpu":
+    if found["name"] != "my.machine" or found["kind"] != device:
         raise Failure(f"it is called {found['name']} and of kind {found['kind']}")
     for rate in (*found["flops"].values(), found["memory_bytes_per_second"]):
         if not 1e6 < rate < 1e15:
@@ -86,12 +89,12 @@ def check_calibration(programs, root):
         raise Failure("the plan does not name its target")
 
 
-def check_refused(programs, root):
+def check_refused(programs, root, device):
     for message, flags in (
             ("must end in .json", ["--calibrate", "-o", f"{root}/here"]),
             ("leave out --model", ["--calibrate", "-o", f"{root}/h.json", "--model", root]),
             ("--trace needs --data", ["--trace", f"{root}/t.json", "--check"])):
-        said = run(f"{programs}/peft-run", f"{root}/step.plan",
+        said = run(f"{programs}/peft-run", f"{root}/{device}.plan",
                    *(["--model", f"{root}/model"] if "--check" in flags else []), *flags,
                    code=64)
         if message not in said:
@@ -109,13 +112,20 @@ def main():
         models.write_model(case, f"{root}/model")
         arrays, _ = models.make_rows(case)
         models.save_tensors(f"{root}/data.safetensors", arrays)
-        run(f"{programs}/peftc", "compile", f"{root}/model", "--lora-rank", "4",
-            "--batch", str(case["batch"]), "--seq", str(case["seq"]), "--quiet",
-            "-o", f"{root}/step.plan")
-        for name, check in (("trace", check_trace), ("calibrate", check_calibration),
-                            ("refused", check_refused)):
+        for device, target in (("cpu", "cpu"), ("cuda", "h200")):
+            run(f"{programs}/peftc", "compile", f"{root}/model", "--lora-rank", "4",
+                "--batch", str(case["batch"]), "--seq", str(case["seq"]), "--quiet",
+                "--target", target, "-o", f"{root}/{device}.plan")
+        checks = [("trace", check_trace, "cpu"), ("calibrate", check_calibration, "cpu"),
+                  ("refused", check_refused, "cpu")]
+        card = f"{programs}/libpeft_card.so"
+        if os.path.exists(card):
+            os.environ["PEFT_CUDA_PLUGIN"] = card
+            checks += [("trace-card", check_trace, "cuda"),
+                       ("calibrate-card", check_calibration, "cuda")]
+        for name, check, device in checks:
             try:
-                check(programs, root)
+                check(programs, root, device)
                 print(f"PASS measure/{name}", flush=True)
                 passed += 1
             except Failure as failure:
