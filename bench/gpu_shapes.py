@@ -79,7 +79,7 @@ class Bench:
 
 BENCHES = {
     "tiny-f32": Bench(1, "tiny", 2, 77, compute="f32"),
-    "tiny-bf16": Bench(1, "tiny", 2, 77, compute="bf16"),
+    "tiny-bf16": Bench(1, "tiny", 2, 77, compute="bf16", accumulation=2),
     "tiny-dropout": Bench(1, "tiny", 2, 77, compute="bf16", dropout=0.1),
     "qwen3-8b-2x2048": Bench(2, "qwen3-8b", 2, 2048, accumulation=4),
     # Rows of packed segments, beside the same rows unpacked; small steps, in

@@ -100,6 +100,8 @@ class Measurement:
                      "HF_HUB_OFFLINE": "1"})
         except subprocess.TimeoutExpired:
             raise Failed("stopped: no time was left") from None
+        except OSError as error:
+            raise Failed(str(error)) from None
         finally:
             peak = watch.stop()
         if done.returncode != 0:
