@@ -113,14 +113,16 @@ first_call() {
   note "first call" "$([ $code = 0 ] && echo passed || echo "exit $code")" $SECONDS
 }
 
-sanitize() { # TOOL
-  local tool
-  tool=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
+sanitize() { # TOOL [CASES]
+  local tool only=()
+  tool=$(command -v compute-sanitizer || find /usr/local/cuda*/bin -name compute-sanitizer 2>/dev/null | tail -n 1)
   if [ -z "$tool" ]; then
     note "$1" "skipped: there is no compute-sanitizer" 0
     return
   fi
-  step "$1" "$tool" --tool "$1" --error-exitcode 1 --kernel-name-exclude kernel_substring=cublas \
+  # Only our kernels, where this version can be told so.
+  "$tool" --help 2>&1 | grep -q -- --kernel-name && only=(--kernel-name kns=peft)
+  step "$1" "$tool" --tool "$1" --error-exitcode 1 "${only[@]}" \
     "$bin/peft-card-conformance" --gtest_brief=1 --gtest_filter="${2:-*}"
 }
 
