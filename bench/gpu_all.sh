@@ -105,7 +105,7 @@ first_call() {
     --device cuda 2>&1)
   code=$?
   if [ $code = 78 ]; then
-    stop 78 "everything up to the first CUDA call works; there it ends: ${said##*error: }"
+    stop 78 "stopped at the first CUDA call, all before it worked: ${said##*error: }"
   fi
   printf '%s\n' "$said" >"$out/part-$part-first.log"
   [ $code = 0 ] || printf '%s\n' "$said" | tail -n 5
