@@ -150,24 +150,6 @@ TEST(CudaProgram, productsUnderOnePredicateAreOneConditionalBlock) {
   EXPECT_EQ(program.blocks[1].predicate.above, 1);
 }
 
-TEST(CudaProgram, aLaunchThatWritesThePredicateEndsTheBlock) {
-  PlanBuilder builder;
-  addTinyState(builder);
-  addTinyMicroStep(builder);
-  builder.entry("update");
-  Predicate applied{builder.index("apply"), 0};
-  builder.launch(0, "norm_square", {"a.m", "norm_square"}).predicate = applied;
-  builder
-      .launch(0, "finish_step",
-              {"loss_sum", "tokens", "norm_square", "learning_rate", "beta1",
-               "beta2", "epsilon", "weight_decay", "max_grad_norm",
-               "optimizer_step", "adam", "metrics", "apply"})
-      .predicate = applied;
-  builder.launch(0, "fill_zero", {"a.grad"}).predicate = applied;
-  Program program = programOf(builder.finish(), "update");
-  EXPECT_EQ(texts(program), (Texts{"0: norm_square, finish_step", "0: fill_zero"}));
-}
-
 //===----------------------------------------------------------------------===//
 // Memory beside the arenas
 //===----------------------------------------------------------------------===//

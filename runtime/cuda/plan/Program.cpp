@@ -35,7 +35,7 @@ bool samePredicate(const Predicate &a, const Predicate &b) {
 class Builder {
 public:
   Builder(const Plan &plan, const Entry &entry, const MergeRules &rules)
-      : plan(plan), entry(entry), rules(rules) {
+      : entry(entry), rules(rules) {
     program.streams.resize(plan.streams.size());
     open.resize(plan.streams.size(), none);
     accessesOf.resize(entry.items.size());
@@ -51,9 +51,7 @@ private:
   ProgramBlock &blockFor(uint32_t stream, const Predicate &predicate);
   bool merge(ProgramBlock &block, uint32_t item, uint32_t kernel);
   bool mayJoin(const ProgramStep &step, uint32_t item) const;
-  bool writesPredicate(uint32_t item, const Predicate &predicate) const;
 
-  const Plan &plan;
   const Entry &entry;
   const MergeRules &rules;
   Program program;
@@ -115,18 +113,6 @@ bool Builder::merge(ProgramBlock &block, uint32_t item, uint32_t kernel) {
   return false;
 }
 
-bool Builder::writesPredicate(uint32_t item, const Predicate &predicate) const {
-  if (predicate.buffer == none)
-    return false;
-  const Buffer &buffer = plan.buffers[predicate.buffer];
-  ByteAccess value{predicate.buffer, buffer.arena, buffer.offset,
-                   buffer.offset + sizeof(int32_t), true, false};
-  for (const ByteAccess &access : accessesOf[item])
-    if (access.writes && overlap(access, value))
-      return true;
-  return false;
-}
-
 void Builder::add(uint32_t item, const Launch &launch) {
   uint32_t stream = entry.items[item].stream;
   auto kernel =
@@ -135,9 +121,8 @@ void Builder::add(uint32_t item, const Launch &launch) {
   if (!merge(block, item, kernel))
     block.steps.push_back({ProgramStep::Kind::launch, {item}, kernel, none});
   block.conditional |= launch.predicate.buffer != none && isLinear(kernel);
-  // The next launch must see the new value.
-  if (writesPredicate(item, launch.predicate))
-    open[stream] = none;
+  // The predicate keeps its value inside a block: the verifier lets no launch
+  // write its own, and other streams would need a wait, which ends the block.
 }
 
 /// Records and waits end a block, so that what is grouped never moves across
