@@ -18,7 +18,8 @@ A figure is the median over all steps but each process's first two. Memory is th
 peak that nvidia-smi saw over what was in use before, every 100 ms, and what each
 says of itself. "floor" is gpu_floor.py's least time of a step, measured in the
 same run; "idle" is the part of an untraced step in which no kernel of --trace
-would have run. What fails (out of memory, for one) is recorded and the others go
+would have run: at least that much, because events around a short launch make it
+look longer. What fails (out of memory, for one) is recorded and the others go
 on; LIMIT ends the rounds early. --device cpu tries all of it without a GPU.
 Exit 0: something of every NAME was measured; 1: not.
 """
