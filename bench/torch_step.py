@@ -1,8 +1,10 @@
-"""PyTorch + PEFT's half of cpu_step.py, one process; not run by hand.
+"""PyTorch + PEFT's half of cpu_step.py and gpu_step.py, one process; not run by
+hand.
 
 --make-adapter writes WORK/adapter, as PEFT starts it. Otherwise trains --steps
 steps on WORK/data.safetensors from that adapter and prints one JSON line with
-the seconds and the loss of every step.
+the seconds and the loss of every step, and on a GPU the peak of the memory that
+PyTorch took for tensors ("allocated") and from the driver ("reserved").
 """
 
 import argparse
@@ -24,7 +26,7 @@ def load_base(options):
     dtype = torch.bfloat16 if options.compute == "bf16" else torch.float32
     return AutoModelForCausalLM.from_pretrained(
         options.model, dtype=dtype, attn_implementation="sdpa"
-    )
+    ).to(options.device)
 
 
 def make_adapter(options):
@@ -36,32 +38,66 @@ def make_adapter(options):
     model.save_pretrained(f"{options.work}/adapter")
 
 
-def train(options):
+def load_trained(options):
+    """(the model with its adapter, ready to train; its trained parameters)"""
     model = PeftModel.from_pretrained(
         load_base(options), f"{options.work}/adapter", is_trainable=True
     )
     model.train()
-    data = load_file(f"{options.work}/data.safetensors")
+    if options.checkpointing:
+        model.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
+        model.enable_input_require_grads()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.0)
-    result = {"seconds": [], "loss": []}
-    for step in range(options.steps):
-        rows = slice(step * options.batch, (step + 1) * options.batch)
-        ids = data["input_ids"][rows].long()
-        labels = data["labels"][rows].long()
-        begin = time.perf_counter()
+    return (torch.compile(model) if options.compile else model), parameters
+
+
+def accumulate(options, model, ids, labels):
+    """The mean loss over the micro-batches of a step; gradients are added."""
+    total = 0.0
+    parts = options.accumulation
+    for ids_part, labels_part in zip(ids.chunk(parts), labels.chunk(parts)):
         if options.compute == "bf16":
-            precision = torch.autocast("cpu", torch.bfloat16)
+            precision = torch.autocast(options.device, torch.bfloat16)
         else:
             precision = contextlib.nullcontext()
         with precision:
-            loss = model(input_ids=ids, labels=labels, use_cache=False).loss
-        loss.backward()
+            loss = model(input_ids=ids_part, labels=labels_part, use_cache=False).loss
+        (loss / parts).backward()
+        total += loss.detach() / parts
+    return total
+
+
+def wait(options):
+    if options.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def train(options):
+    model, parameters = load_trained(options)
+    data = load_file(f"{options.work}/data.safetensors")
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.0)
+    result = {"seconds": [], "loss": []}
+    rows_of_step = options.batch * options.accumulation
+    for step in range(options.steps):
+        rows = slice(step * rows_of_step, (step + 1) * rows_of_step)
+        ids = data["input_ids"][rows].long()
+        labels = data["labels"][rows].long()
+        wait(options)
+        begin = time.perf_counter()
+        loss = accumulate(
+            options, model, ids.to(options.device), labels.to(options.device)
+        )
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        wait(options)
         result["seconds"].append(time.perf_counter() - begin)
         result["loss"].append(loss.item())
+    if options.device == "cuda":
+        result["allocated"] = torch.cuda.max_memory_allocated()
+        result["reserved"] = torch.cuda.max_memory_reserved()
     print(json.dumps(result))
 
 
@@ -71,11 +107,16 @@ def main():
     parser.add_argument("--work", required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--compute", choices=["bf16", "f32"], required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--accumulation", type=int, default=1)
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--make-adapter", action="store_true")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     if options.make_adapter:
         make_adapter(options)
     else:

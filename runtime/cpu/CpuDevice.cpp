@@ -12,6 +12,7 @@
 #include <cstring>
 #include <numeric>
 #include <sched.h>
+#include <unistd.h>
 
 namespace peft {
 
@@ -28,6 +29,7 @@ public:
   Status run(uint32_t entry) override;
   Status replay(uint32_t entry,
                 std::span<const std::string_view> kernels) override;
+  Status trace(uint32_t entry, std::vector<ItemTime> &times) override;
   Status write(uint32_t buffer, uint64_t offset,
                std::span<const std::byte> bytes) override;
   Status read(uint32_t buffer, uint64_t offset,
@@ -38,6 +40,7 @@ public:
   }
   std::vector<KernelTime> kernelTimes() const override;
   unsigned threads() const override { return pool ? pool->size() : 0; }
+  Machine machine() const override;
   std::string description() const override;
 
 private:
@@ -190,6 +193,29 @@ Status CpuDevice::replay(uint32_t entry,
   return {};
 }
 
+Status CpuDevice::trace(uint32_t entry, std::vector<ItemTime> &found) {
+  FlushDenormals flush;
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  auto elapsed = [&] {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
+  found.clear();
+  for (const Step &step : programs[entry].steps()) {
+    if (!step.enabled())
+      continue;
+    for (uint32_t arena = 0; arena < arenas.size(); ++arena)
+      touch(arena, step.ends[arena]);
+    double begin = elapsed();
+    if (!step.function)
+      std::memcpy(step.destination, step.source, step.size);
+    else if (Fault broken = step.function(step.call))
+      return fault(entry, step, broken);
+    found.push_back({step.item, begin, elapsed()});
+  }
+  return {};
+}
+
 //===----------------------------------------------------------------------===//
 // The host's side
 //===----------------------------------------------------------------------===//
@@ -248,6 +274,12 @@ std::vector<KernelTime> CpuDevice::kernelTimes() const {
               return a.seconds > b.seconds;
             });
   return rows;
+}
+
+Machine CpuDevice::machine() const {
+  return {DeviceKind::cpu, "cpu", 0,
+          static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+              static_cast<uint64_t>(::sysconf(_SC_PAGESIZE))};
 }
 
 std::string CpuDevice::description() const {

@@ -59,8 +59,49 @@ Status checkGeneration(const RunOptions &options) {
 }
 } // namespace
 
+/// What is for training needs data.
+static Status checkIdle(const RunOptions &options) {
+  if (!options.data.empty())
+    return {};
+  if (!options.dumpGradients.empty())
+    return usageError("--dump-gradients needs --data FILE");
+  if (options.profile)
+    return usageError("--profile needs --data FILE: it measures training");
+  if (!options.trace.empty())
+    return usageError("--trace needs --data FILE: it measures training");
+  if (!options.initAdapter.empty())
+    return usageError("--init-adapter needs --data FILE; to ask an adapter use "
+                      "--adapter");
+  return {};
+}
+
+/// --calibrate does one thing.
+static Status checkCalibration(const RunOptions &options) {
+  if (options.output.empty())
+    return usageError("--calibrate needs -o FILE: the description to write");
+  if (!options.output.ends_with(".json"))
+    return usageError("-o " + options.output +
+                      " must end in .json: that is how peftc compile --target "
+                      "knows a file");
+  if (!options.model.empty())
+    return usageError("--calibrate takes the shapes of a plan and no weights; "
+                      "leave out --model");
+  if (!options.data.empty() || !options.evalData.empty() ||
+      options.generate.any() || options.check || options.scheduleSeed ||
+      options.json)
+    return usageError("--calibrate measures the device and does nothing else; "
+                      "leave out --data, --eval-data, --generate, --prompts, "
+                      "--check, --schedule-seed and --json");
+  return {};
+}
+
 Status peft::checkOptions(const RunOptions &options) {
   const GenerateOptions &generate = options.generate;
+  if (options.calibrate) {
+    PEFT_TRY(checkCalibration(options));
+    PEFT_TRY(checkIdle(options));
+    return checkDeviceName(options.device);
+  }
   if (options.plan.empty())
     return usageError("which plan? peft-run PLAN --model DIR --data FILE -o "
                       "OUT");
@@ -84,13 +125,7 @@ Status peft::checkOptions(const RunOptions &options) {
   if (!trains && !options.output.empty())
     return usageError("-o OUT needs --data FILE: without training there is "
                       "nothing to write");
-  if (!trains && !options.dumpGradients.empty())
-    return usageError("--dump-gradients needs --data FILE");
-  if (!trains && options.profile)
-    return usageError("--profile needs --data FILE: it measures training");
-  if (!trains && !options.initAdapter.empty())
-    return usageError("--init-adapter needs --data FILE; to ask an adapter use "
-                      "--adapter");
+  PEFT_TRY(checkIdle(options));
   if (options.saveDType && !isFloat(*options.saveDType))
     return usageError("--save-dtype must be f32, bf16 or f16");
   return checkDeviceName(options.device);

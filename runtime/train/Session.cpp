@@ -2,6 +2,7 @@
 #include "peft/Session.h"
 
 #include "AdapterFiles.h"
+#include "Calibration.h"
 #include "CheckPlan.h"
 #include "Console.h"
 #include "DataFeed.h"
@@ -10,6 +11,7 @@
 #include "PeftData.h"
 #include "Report.h"
 #include "SelfCheck.h"
+#include "Trace.h"
 #include "Trainer.h"
 #include "peft/File.h"
 #include "peft/Json.h"
@@ -52,6 +54,7 @@ private:
   Status chooseAdapter();
   Status train();
   Status save();
+  Status measure();
   Status printSummary();
   void printSchedule();
   void noteReplacement();
@@ -65,6 +68,7 @@ private:
   std::string deviceNote;
   std::unique_ptr<Executor> executor;
   std::optional<TrainSummary> trained;
+  StepTimes stepTimes;
   std::optional<EvalSummary> evaluated;
   std::optional<Profile> profile;
 };
@@ -220,11 +224,21 @@ Status Session::train() {
     PEFT_TRY(metrics.writeEvaluation(trained->steps, evaluated->loss,
                                      evaluated->tokens));
   }
-  PEFT_TRY(save());
+  stepTimes = trainer.stepTimes();
+  return save();
+}
+
+/// Runs launches once more, which changes what was trained: all that is to be
+/// written or answered is done before.
+Status Session::measure() {
   if (options.profile) {
-    PEFT_ASSIGN(profile, profileSteps(*executor, trainer.stepTimes(),
+    PEFT_ASSIGN(profile, profileSteps(*executor, stepTimes,
                                       options.train.gradAccum, console));
   }
+  if (options.trace.empty())
+    return {};
+  PEFT_TRY(writeTrace(*executor, options.trace).in("--trace"));
+  console.print("wrote", options.trace + ": the times of one step's launches");
   return {};
 }
 
@@ -306,11 +320,16 @@ Status Session::run() {
   }
   if (options.generate.any())
     PEFT_TRY(answer(*executor, model, questions, options.generate, console));
+  PEFT_TRY(measure());
   return options.json ? printSummary() : Status();
 }
 
 Status peft::runSession(const RunOptions &options,
                         const DeviceFactory &makeDevice) {
   PEFT_TRY(checkOptions(options));
+  if (options.calibrate) {
+    Console console(STDOUT_FILENO, options.quiet);
+    return calibrate(options, makeDevice, console);
+  }
   return Session(options, makeDevice).run();
 }

@@ -117,6 +117,8 @@ void card::settle(const std::shared_ptr<Task> &last) {
   Status status = runInAnyOrder(all.size(), before, [&](size_t i) -> Status {
     if (state() == cudaSuccess)
       PEFT_TRY(perform(all[i]->work));
+    static uint64_t turns = 0;
+    all[i]->turn = ++turns;
     all[i]->done = true;
     return {};
   });

@@ -33,6 +33,7 @@ struct Task {
   Work work;
   std::vector<std::shared_ptr<Task>> before;
   bool done = false;
+  uint64_t turn = 0; ///< how many were done with it
 };
 
 /// The nodes of a graph; kept by the graph and by what was made of it.

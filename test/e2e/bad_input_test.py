@@ -177,7 +177,7 @@ case("a library that is no plug-in", 78, "is no plug-in of peft-run", ["--device
      env={"PEFT_CUDA_PLUGIN": "libc.so.6"})
 case("unknown device", 64, "tpu", ["--device", "tpu"])
 case("unknown path", 64, "PEFT_CPU", env={"PEFT_CPU": "neon"})
-for later in ("--resume", "--save-every=5", "--eval-every=5", "--keep=2", "--trace=t"):
+for later in ("--resume", "--save-every=5", "--eval-every=5", "--keep=2"):
     case(f"later: {later}", 64, "not in this version", [later])
 case("no model", 64, "--model is needed", replace=["lora.plan", "--data", "d", "-o", "o"])
 case("nothing to do", 64, "nothing to do", replace=["lora.plan", "--model", "model"])

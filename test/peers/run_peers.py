@@ -1,11 +1,12 @@
 """The comparisons that need PyTorch, transformers and PEFT, live.
 
-usage: run_peers.py --bin DIR [--only golden|adapters|matching|gguf] [CASE ...]
+usage: run_peers.py --bin DIR [--only golden|adapters|matching|gguf|gpu] [CASE ...]
 
 golden: makes the golden files anew, compares peftc with them and them with the
 stored ones. adapters: trains a little and loads the adapter in PEFT, where no
 key may be missing or unexpected, then compares greedy answers. matching:
-check_matching.py, random adapter configs. gguf: check_gguf.py. The last line counts what passed.
+check_matching.py, random adapter configs. gguf: check_gguf.py. gpu:
+check_gpu_scripts.py, what bench/ has for a GPU, on the CPU. The last line counts what passed.
 """
 
 import argparse
@@ -147,12 +148,23 @@ def matching_test(binaries, _):
     print(done.stdout.strip().splitlines()[-2])
 
 
+def gpu_test(binaries, _):
+    script = os.path.join(HERE, "check_gpu_scripts.py")
+    done = subprocess.run(
+        [sys.executable, script, "--bin", binaries],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise run_golden.Failure((done.stdout + done.stderr).strip()[-2000:])
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bin", required=True)
-    parser.add_argument("--only", choices=["golden", "adapters", "matching", "gguf"])
+    parser.add_argument("--only", choices=["golden", "adapters", "matching", "gguf", "gpu"])
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
@@ -172,6 +184,8 @@ def main():
         attempt("peers/matching", counts, matching_test, options.bin)
     if options.only in (None, "gguf"):
         attempt("peers/gguf", counts, gguf_test)
+    if options.only in (None, "gpu"):
+        attempt("peers/gpu", counts, gpu_test, options.bin)
     print("{passed} passed, {failed} failed, 0 skipped".format(**counts))
     return 1 if counts["failed"] else 0
 

@@ -269,6 +269,46 @@ TEST_F(SessionTest, aProfileLeavesTheAdapterAlone) {
             plain);
 }
 
+TEST_F(SessionTest, aTraceShowsEveryLaunchAndLeavesTheAdapterAlone) {
+  expectOk();
+  std::string key = std::string(moduleKey) + "lora_B.weight";
+  std::vector<float> plain = readTensor("out/adapter_model.safetensors", key);
+  options.trace = files.path("trace.json");
+  expectOk();
+  EXPECT_EQ(readTensor("out/adapter_model.safetensors", key), plain);
+  auto trace = readJsonObject(options.trace);
+  ASSERT_TRUE(trace.ok()) << trace.status().message();
+  auto plan = loadPlan(options.plan);
+  ASSERT_TRUE(plan.ok());
+  std::map<std::string, int> seen; // by process, entry and item
+  std::map<std::string, double> ends;
+  for (const nlohmann::json &event : (*trace)["traceEvents"]) {
+    if (event["ph"] != "X")
+      continue;
+    const nlohmann::json &about = event["args"];
+    ++seen[event["pid"].dump() + about["entry"].dump() + about["item"].dump()];
+    const Entry &entry =
+        plan->entries[plan->findEntry(about["entry"].get<std::string>())];
+    const Item &item = entry.items[about["item"].get<size_t>()];
+    if (const auto *launch = std::get_if<Launch>(&item.action)) {
+      EXPECT_EQ(event["name"], launch->kernel);
+      EXPECT_EQ(about["module"], launch->module);
+    }
+    double &end = ends[event["pid"].dump() + event["tid"].dump()];
+    EXPECT_GE(event["ts"].get<double>(), end - 0.01) << event.dump();
+    end = event["ts"].get<double>() + event["dur"].get<double>();
+  }
+  size_t expected = 0;
+  for (const char *name : {"micro_step", "update"})
+    for (const Item &item : plan->entries[plan->findEntry(name)].items)
+      if (std::holds_alternative<Launch>(item.action) ||
+          std::holds_alternative<Copy>(item.action))
+        expected += 2;
+  EXPECT_EQ(seen.size(), expected);
+  for (const auto &[what, times] : seen)
+    EXPECT_EQ(times, 1) << what;
+}
+
 TEST_F(SessionTest, checkTouchesExactlyThePlannedMemory) {
   options.data = options.output = "";
   options.check = true;

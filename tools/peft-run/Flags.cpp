@@ -38,6 +38,9 @@ constexpr const char *examples = R"(Examples:
     peft-run step.plan --model DIR --no-adapter --chat --generate "2 + 3?"
   does it fit? one step on zeros
     peft-run step.plan --model DIR --check
+  measure this machine, compile for it
+    peft-run step.plan --calibrate -o here.json
+    peftc compile DIR --target here.json -o step.plan
 
 Exit codes: 0, 64 usage, 65 bad input, 70 a bug of ours, 71 does not fit,
 74 I/O, 76 stopped on non-finite values, 78 this machine does not fit.
@@ -50,8 +53,6 @@ const std::map<std::string, const char *> later = {
     {"--save-every", "the adapter is written after the last step"},
     {"--eval-every", "--eval-data is evaluated after the last step"},
     {"--keep", "no checkpoints are written"},
-    {"--trace", "peftc explain shows where the time is expected"},
-    {"--calibrate", "there is no target description to measure"},
     {"--reduction", "there is one rank"},
     {"-n", "there is one rank"},
 };
@@ -87,7 +88,8 @@ void addFiles(CLI::App &app, RunOptions &options) {
                  "rows to train on, as tokens (.safetensors) or text (.jsonl)")
       ->type_name("FILE");
   app.add_option("-o,--output", options.output,
-                 "directory for the adapter and metrics.jsonl")
+                 "directory for the adapter and metrics.jsonl; with "
+                 "--calibrate a file")
       ->type_name("DIR");
   app.add_option("--init-adapter", options.initAdapter,
                  "start from this PEFT adapter")
@@ -191,6 +193,13 @@ void addMachine(CLI::App &app, RunOptions &options) {
                "run one step on zeros and compare memory with the plan");
   app.add_flag("--profile", options.profile,
                "after training, show the time by kernel");
+  app.add_option("--trace", options.trace,
+                 "at the end, run one micro-batch and update more and write "
+                 "when each launch ran, for Perfetto")
+      ->type_name("FILE");
+  app.add_flag("--calibrate", options.calibrate,
+               "measure the device and write its description to -o FILE.json, "
+               "at the shapes of PLAN if there is one");
   app.add_flag("--quiet", options.quiet, "only errors and answers");
   app.add_flag("--json", options.json, "a JSON summary on standard output");
 }

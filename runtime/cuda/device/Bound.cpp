@@ -161,6 +161,7 @@ Expected<BoundStep> BoundProgram::addStep(const Places &places, uint32_t entry,
                                           Tables &tables) {
   BoundStep bound;
   bound.kind = step.kind;
+  bound.items = step.items;
   bound.item = step.items.front();
   bound.kernel = step.kernel;
   bound.event = step.event;

@@ -29,9 +29,10 @@ struct Places {
 
 struct BoundStep {
   ProgramStep::Kind kind = ProgramStep::Kind::launch;
-  uint32_t item = 0; ///< the first
+  std::vector<uint32_t> items; ///< of the plan: more than one are merged
+  uint32_t item = 0;           ///< the first of them
   uint32_t kernel = none, event = none;
-  uint64_t launches = 1; ///< of the plan
+  uint64_t launches = 1; ///< as many as items
   Call call;
   std::function<Status(const Call &)> run; ///< of a launch
   const std::byte *source = nullptr;       ///< of a copy

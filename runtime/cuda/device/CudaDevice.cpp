@@ -132,40 +132,6 @@ private:
   std::span<const std::string_view> kernels;
 };
 
-/// Puts an event before and after every launch.
-class TimingObserver final : public StepObserver {
-public:
-  ~TimingObserver() override {
-    for (Timed &timed : all)
-      for (cudaEvent_t event : {timed.begin, timed.end})
-        if (event)
-          (void)cudaEventDestroy(event);
-  }
-  Status before(const BoundStep &step, cudaStream_t stream) override {
-    if (step.kind != ProgramStep::Kind::launch)
-      return {};
-    Timed &timed = all.emplace_back();
-    timed.kernel = step.kernel;
-    timed.launches = step.launches;
-    PEFT_CUDA(cudaEventCreate(&timed.begin));
-    PEFT_CUDA(cudaEventCreate(&timed.end));
-    PEFT_CUDA(cudaEventRecord(timed.begin, stream));
-    return {};
-  }
-  Status after(const BoundStep &step, cudaStream_t stream) override {
-    if (step.kind == ProgramStep::Kind::launch)
-      PEFT_CUDA(cudaEventRecord(all.back().end, stream));
-    return {};
-  }
-
-  struct Timed {
-    uint32_t kernel = 0;
-    uint64_t launches = 0;
-    cudaEvent_t begin = nullptr, end = nullptr;
-  };
-  std::vector<Timed> all;
-};
-
 } // namespace
 
 Status CudaDevice::runDirect(uint32_t entry, StepObserver &observer) {
@@ -201,22 +167,6 @@ Status CudaDevice::replay(uint32_t entry,
   PEFT_TRY(broken);
   ReplayObserver some(kernels);
   return keep(runDirect(entry, some));
-}
-
-Status CudaDevice::timeKernels(uint32_t entry) {
-  PEFT_TRY(broken);
-  TimingObserver timing;
-  PEFT_TRY(keep(runDirect(entry, timing)));
-  PEFT_TRY(finish());
-  for (const TimingObserver::Timed &timed : timing.all) {
-    float milliseconds = 0;
-    PEFT_TRY(keep(answer(
-        cudaEventElapsedTime(&milliseconds, timed.begin, timed.end),
-        "cudaEventElapsedTime")));
-    times[timed.kernel].seconds += 1e-3 * static_cast<double>(milliseconds);
-    times[timed.kernel].launches += timed.launches;
-  }
-  return {};
 }
 
 //===----------------------------------------------------------------------===//

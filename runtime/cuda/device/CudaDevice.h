@@ -11,6 +11,12 @@
 
 namespace peft::cuda {
 
+/// When a step ran, in seconds since its entry began.
+struct TimedStep {
+  const BoundStep *step = nullptr;
+  double begin = 0, end = 0;
+};
+
 /// How entries run: as graphs, or (PEFT_CUDA=direct) step by step, each waited
 /// for, so that an error names the launch it comes from.
 enum class RunMode : uint8_t { graph, direct };
@@ -27,6 +33,7 @@ public:
   Status replay(uint32_t entry,
                 std::span<const std::string_view> kernels) override;
   Status timeKernels(uint32_t entry) override;
+  Status trace(uint32_t entry, std::vector<ItemTime> &times) override;
   Status write(uint32_t buffer, uint64_t offset,
                std::span<const std::byte> bytes) override;
   Status read(uint32_t buffer, uint64_t offset,
@@ -36,6 +43,7 @@ public:
   ScheduleReport schedule(uint32_t entry) const override;
   std::vector<KernelTime> kernelTimes() const override;
   unsigned threads() const override { return 1; }
+  Machine machine() const override;
   std::string description() const override { return card.describe(); }
 
 private:
@@ -46,6 +54,7 @@ private:
   Status dryRun();
   Status captureEntries();
   Status runDirect(uint32_t entry, StepObserver &observer);
+  Status runTimed(uint32_t entry, std::vector<TimedStep> &steps);
   Status checkFaults() const;
   Status checkRange(uint32_t buffer, uint64_t offset, uint64_t size) const;
   void touch(uint32_t arena, uint64_t end) {
@@ -79,6 +88,7 @@ private:
   std::vector<cudaGraphExec_t> graphs;                 ///< by entry
   std::vector<uint64_t> highWater;                     ///< by arena
   std::vector<KernelTotal> times;                      ///< by kernel
+  uint64_t cardBytes = 0;    ///< all memory of the card
   uint64_t usedBefore = 0;   ///< bytes of the card in use before the plan
   uint64_t besideBlocks = 0; ///< what loading took besides our blocks
   mutable Status broken;

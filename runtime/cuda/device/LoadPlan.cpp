@@ -27,8 +27,8 @@ Status CudaDevice::loadAll() {
   cudaDeviceProp properties{};
   PEFT_CUDA(cudaGetDeviceProperties(&properties, device));
   PEFT_ASSIGN(uint64_t free, freeBytes());
-  usedBefore = properties.totalGlobalMem - std::min<uint64_t>(
-                                               free, properties.totalGlobalMem);
+  cardBytes = properties.totalGlobalMem;
+  usedBefore = cardBytes - std::min<uint64_t>(free, cardBytes);
   PEFT_ASSIGN(DeviceTotals totals, deviceTotals(*plan));
   PEFT_TRY(checkFits(*plan, totals, free));
   PEFT_TRY(allocate());

@@ -61,6 +61,20 @@ struct KernelTime {
   double seconds = 0;
 };
 
+/// When a launch or a copy of an entry ran.
+struct ItemTime {
+  uint32_t item = 0;         ///< of the entry
+  double begin = 0, end = 0; ///< seconds since the entry began
+};
+
+/// What a description of this machine says that nobody can measure.
+struct Machine {
+  DeviceKind kind = DeviceKind::cpu;
+  std::string name;         ///< "NVIDIA H200"
+  int capability = 0;       ///< of a card: 90 for 9.0
+  uint64_t memoryBytes = 0; ///< all that this process can see
+};
+
 /// Bytes that a device holds for one purpose.
 struct LedgerRow {
   std::string name;          ///< "arena 0 (device)"
@@ -108,6 +122,12 @@ public:
   /// that cannot time kernels while they run at full speed.
   virtual Status timeKernels(uint32_t entry) { return {}; }
 
+  /// Runs `entry` once more and sets `times` to when its launches and copies
+  /// ran, in the order of their beginning: for measurements, as it allocates.
+  /// What a closed predicate skips may be missing. Launches that the device
+  /// runs as one share its time evenly.
+  virtual Status trace(uint32_t entry, std::vector<ItemTime> &times) = 0;
+
   virtual MemoryUse memoryUse() const = 0;
   /// What the device holds beside host memory of the process; empty for a
   /// device that has no memory of its own.
@@ -116,6 +136,7 @@ public:
   /// By kernel, the slowest first; kernels that never ran are left out.
   virtual std::vector<KernelTime> kernelTimes() const = 0;
   virtual unsigned threads() const = 0;
+  virtual Machine machine() const = 0;
   /// For people: "cpu, avx512bf16, 2 threads".
   virtual std::string description() const = 0;
 };

@@ -59,6 +59,8 @@ struct RunOptions {
   unsigned threads = 0; ///< 0: as many as the machine and the plan allow
   bool check = false;   ///< one step on zeros, then compare memory
   bool profile = false; ///< after training: time by kernel
+  std::string trace;    ///< file for the times of one step's launches
+  bool calibrate = false; ///< measure the device; `output` is a file then
   bool quiet = false;   ///< nothing but errors (and --json's summary)
   bool json = false;    ///< the summary as one JSON object on stdout
 };

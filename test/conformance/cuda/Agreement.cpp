@@ -1,14 +1,13 @@
-//===- cuda/Agreement.cpp - the CUDA kernels, emulated, and the plain path ===//
+//===- cuda/Agreement.cpp - the CUDA kernels and the plain path -----------===//
 //
-// Every Case runs on the emulated kernel in three orders of threads, with its
-// operands in allocations of exactly their size under the address sanitizer,
-// and once more with a closed gate. Rows that a count leaves out may hold
+// Every Case runs where Place.h says (emulated: in three orders of threads under
+// the address sanitizer), with its operands in allocations of exactly their
+// size, and once more with a closed gate. Rows that a count leaves out may hold
 // anything, but where kernels that follow read them, they hold zeros.
 //
 //===----------------------------------------------------------------------===//
 #include "../Suite.h"
-
-#include "cuda/Grid.h"
+#include "Place.h"
 
 #include <algorithm>
 #include <cmath>
@@ -21,26 +20,6 @@ namespace peft::conformance {
 
 namespace {
 
-using cuda::emulation::Order;
-
-struct Named {
-  Order order;
-  const char *name;
-};
-constexpr Named orders[] = {
-    {Order::random, "random"},
-#if !__has_feature(thread_sanitizer) // which sees races in every order
-    {Order::ascending, "ascending"},
-    {Order::descending, "descending"},
-#endif
-};
-
-/// Same operations in the same order, none of them a library function.
-const std::set<std::string_view> exactKernels = {
-    "embed_fwd",    "embed_dw",     "add_fwd",      "cast",
-    "fill_zero",    "accumulate",   "compact_rows", "gather_rows",
-    "scatter_rows", "count_tokens", "finish_step",  "adjust_loss_scale",
-    "rope_fwd",     "adamw"};
 /// Rows past the count are zero, because library products read them.
 const std::set<std::string_view> zeroesTheRest = {"gather_rows",
                                                   "cross_entropy_fwd_bwd"};
@@ -60,30 +39,19 @@ double toleranceOf(DType type) {
   }
 }
 
-/// Memory of exactly `bytes` at a multiple of 64.
-class Allocation {
-public:
-  explicit Allocation(const std::vector<std::byte> &content)
-      : bytes(content.size()) {
-    if (bytes && posix_memalign(&memory, 64, bytes) == 0)
-      std::memcpy(memory, content.data(), bytes);
-  }
-  ~Allocation() { std::free(memory); }
-  std::byte *data() { return static_cast<std::byte *>(memory); }
-  size_t size() const { return bytes; }
-  std::vector<std::byte> content() { return {data(), data() + bytes}; }
-
-private:
-  size_t bytes;
-  void *memory = nullptr;
-};
-
 } // namespace
 
-/// One run of a Case on the emulated kernel.
+static std::vector<std::byte> bytesOf(const auto &value) {
+  auto *begin = reinterpret_cast<const std::byte *>(&value);
+  return {begin, begin + sizeof value};
+}
+
+/// One run of a Case on the kernel.
 class CudaRun {
 public:
-  CudaRun(Case &launch, bool open) : launch(launch), open(open ? 1 : 0) {
+  CudaRun(Case &launch, bool isOpen)
+      : launch(launch), open(bytesOf(int32_t(isOpen ? 1 : 0))),
+        faultMemory(bytesOf(cuda::FaultSlot())) {
     launch.prepare();
     bind();
   }
@@ -94,9 +62,11 @@ public:
     call.attributes = launch.values;
     call.workspace = workspace->data();
     call.workspaceBytes = workspace->size();
-    call.gate = {&open, 0};
-    call.fault = &fault;
-    return cuda::findFunction(launch.number)(call);
+    call.gate = {reinterpret_cast<const int32_t *>(open.data()), 0};
+    call.fault = reinterpret_cast<cuda::FaultSlot *>(faultMemory.data());
+    Status status = runKernel(launch.number, call);
+    std::memcpy(&fault, faultMemory.content().data(), sizeof fault);
+    return status;
   }
 
   const cuda::FaultSlot &faultSlot() const { return fault; }
@@ -138,8 +108,7 @@ private:
     if (!workspace || workspace->size() != launch.cudaBytes)
       workspace = std::make_unique<Allocation>(
           std::vector<std::byte>(launch.cudaBytes));
-    if (workspace->size())
-      std::memset(workspace->data(), 0xff, workspace->size());
+    workspace->fill(0xff);
   }
 
   const Case::Stored &stored(size_t operand) const {
@@ -182,7 +151,7 @@ private:
     std::vector<std::byte> expected = plain.result;
     expected.resize(bytes);
     const int64_t at =
-        exactKernels.count(launch.spec->name)
+        givesTheSameBits(launch.spec->name)
             ? firstDifference(plain.type, expected, values)
             : firstFar(plain.type, expected, values,
                        toleranceOf(plain.type) * launch.slackFactor);
@@ -217,7 +186,7 @@ private:
   }
 
   Case &launch;
-  int32_t open;
+  Allocation open, faultMemory;
   cuda::FaultSlot fault;
   std::vector<std::unique_ptr<Allocation>> memory;
   std::vector<cuda::Operand> bound;
@@ -227,17 +196,18 @@ private:
 void CudaRun::agree(Case &launch) {
   Fault onPlain = launch.run(Path::plain, 1);
   ASSERT_FALSE(onPlain) << onPlain.text << ": " << onPlain.found;
-  for (const Named &order : orders) {
-    cuda::emulation::setOrder(order.order, 1);
+  for (size_t order = 0; order < orderNames().size(); ++order) {
+    setOrder(order);
     CudaRun run(launch, true);
     Status status = run.run();
-    ASSERT_TRUE(status.ok()) << launch.spec->name << ", threads " << order.name
+    ASSERT_TRUE(status.ok()) << launch.spec->name << ", threads " << orderNames()[order]
                              << ": " << status.message();
     EXPECT_EQ(run.fault.kind, 0)
         << launch.spec->name << " reports " << run.fault.found;
-    run.compare(order.name);
+    run.compare(orderNames()[order]);
   }
-  cuda::emulation::setOrder(Order::ascending);
+  if (!looksAtGate(launch.number))
+    return;
   CudaRun closed(launch, false);
   EXPECT_TRUE(closed.run().ok());
   closed.expectUntouched();
@@ -246,8 +216,8 @@ void CudaRun::agree(Case &launch) {
 void CudaRun::agreeOnFault(Case &launch, int64_t found) {
   Fault onPlain = launch.run(Path::plain, 1);
   ASSERT_TRUE(onPlain) << launch.spec->name;
-  for (const Named &order : orders) {
-    cuda::emulation::setOrder(order.order, 1);
+  for (size_t order = 0; order < orderNames().size(); ++order) {
+    setOrder(order);
     CudaRun run(launch, true);
     Status status = run.run();
     ASSERT_TRUE(status.ok()) << launch.spec->name << ": " << status.message();
