@@ -5,7 +5,7 @@
 #
 #   ./demo.sh [-o DIR]     the adapter goes to DIR (default: out)
 #
-# 8 to 12 minutes on two cores the first time, about a minute after that.
+# 5 to 10 minutes on two cores the first time, about a minute after that.
 set -u
 . "$(dirname "$0")/scripts/setup.sh"
 

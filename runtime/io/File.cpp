@@ -128,11 +128,43 @@ Status writeStream(const std::string &path,
                             : systemError(path, "cannot be written", errno);
 }
 
+/// A new file in the folder of `file`. Where the file system can, it has no
+/// name (`temporary` stays empty), so that a program that is killed leaves
+/// nothing behind.
+int createBeside(const std::string &file, std::string &temporary) {
+  int descriptor = ::open(parentPath(file).c_str(),
+                          O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+  if (descriptor >= 0)
+    return descriptor;
+  temporary = temporaryName(file);
+  descriptor = mkostemp(temporary.data(), O_CLOEXEC);
+  if (descriptor < 0)
+    temporary.clear();
+  return descriptor;
+}
+
+/// Gives a file without a name one beside `file`; errno tells of a failure.
+bool nameFile(int descriptor, const std::string &file, std::string &temporary) {
+  const std::string open = "/proc/self/fd/" + std::to_string(descriptor);
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    temporary = joinPath(parentPath(file), "." + fileName(file) + "." +
+                                               std::to_string(getpid()) + "." +
+                                               std::to_string(attempt));
+    if (linkat(AT_FDCWD, open.c_str(), AT_FDCWD, temporary.c_str(),
+               AT_SYMLINK_FOLLOW) == 0)
+      return true;
+    if (errno != EEXIST)
+      break;
+  }
+  temporary.clear();
+  return false;
+}
+
 /// Writes beside `file` and renames over it. Errors name `path`.
 Status replaceFile(const std::string &path, const std::string &file,
                    const std::function<Status(FileSink &)> &produce) {
-  std::string temporary = temporaryName(file);
-  Descriptor descriptor(mkostemp(temporary.data(), O_CLOEXEC));
+  std::string temporary;
+  Descriptor descriptor(createBeside(file, temporary));
   if (descriptor.get() < 0)
     return systemError(path, "cannot be created", errno);
 
@@ -140,16 +172,22 @@ Status replaceFile(const std::string &path, const std::string &file,
   Status status = produce(sink);
   if (status.ok())
     status = sink.flush();
-  // mkostemp makes files that only their owner may read; ours are ordinary.
+  // Until now only their owner may read them; ours are ordinary files.
   const mode_t mask = umask(0);
   umask(mask);
   if (status.ok() && (fchmod(descriptor.get(), 0666 & ~mask) != 0 ||
-                      fsync(descriptor.get()) != 0 || !descriptor.close()))
+                      fsync(descriptor.get()) != 0))
+    status = systemError(path, "cannot be written", errno);
+  if (status.ok() && temporary.empty() &&
+      !nameFile(descriptor.get(), file, temporary))
+    status = systemError(path, "cannot be created", errno);
+  if (status.ok() && !descriptor.close())
     status = systemError(path, "cannot be written", errno);
   if (status.ok() && rename(temporary.c_str(), file.c_str()) != 0)
     status = systemError(path, "cannot be replaced", errno);
   if (!status.ok()) {
-    unlink(temporary.c_str());
+    if (!temporary.empty())
+      unlink(temporary.c_str());
     return status;
   }
   // The rename itself must survive a power cut, too.

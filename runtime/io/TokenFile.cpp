@@ -54,6 +54,10 @@ Expected<TokenFile> TokenFile::parse(ByteSpan bytes, const std::string &what) {
   if (!header.find("labels"))
     return badInput(what + ": has no labels" + layout);
 
+  for (const TensorHeader &tensor : header.tensors)
+    if (tensor.name != "input_ids" && tensor.name != "labels" &&
+        tensor.name != "position_ids" && tensor.name != "segment_ids")
+      tokens.others += (tokens.others.empty() ? "" : ", ") + tensor.name;
   PEFT_TRY(tokens.readColumn(header, bytes, "input_ids", tokens.ids));
   PEFT_TRY(tokens.readColumn(header, bytes, "labels", tokens.targets));
   PEFT_TRY(tokens.readColumn(header, bytes, "position_ids", tokens.positions));

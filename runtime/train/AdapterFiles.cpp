@@ -55,6 +55,8 @@ Status checkKeys(const Plan &plan, const SafetensorsFile &file) {
   std::set<std::string> known;
   for (const Parameter &parameter : plan.parameters) {
     known.insert(parameter.name);
+    // PEFT saves the frozen weight of an adapted head with the adapter.
+    known.insert("base_model.model." + parameter.module + ".base_layer.weight");
     if (!file.find(parameter.name))
       append(missing, parameter.name, missingCount++);
   }

@@ -3,7 +3,9 @@
 
 #include "peft/KernelSpec.h"
 #include "peft/ModelConfig.h"
+#include "peft/Safetensors.h"
 
+#include <algorithm>
 #include <sstream>
 
 using namespace peft;
@@ -86,6 +88,27 @@ Status peft::checkTrainingPlan(const Plan &plan) {
   return {};
 }
 
+/// A checkpoint may hold a head although its config ties it to the embedding.
+/// transformers 5 ties them only if they are equal; so nothing else is taken.
+static Status checkTiedHead(const ModelDirectory &model) {
+  ModelDirectory::Tensor head = model.find("lm_head.weight");
+  ModelDirectory::Tensor table = model.find("model.embed_tokens.weight");
+  if (!head || !table)
+    return {};
+  PEFT_ASSIGN(SafetensorsFile headFile,
+              SafetensorsFile::open(head.shard->path));
+  PEFT_ASSIGN(SafetensorsFile tableFile,
+              SafetensorsFile::open(table.shard->path));
+  if (std::ranges::equal(headFile.bytes(*head.header),
+                         tableFile.bytes(*table.header)))
+    return {};
+  return badInput(model.directory +
+                  ": config.json ties lm_head.weight to the embedding "
+                  "(tie_word_embeddings), but the checkpoint holds another "
+                  "one; set tie_word_embeddings to false and compile again, or "
+                  "save the model with tied weights");
+}
+
 Status peft::checkSameModel(const Plan &plan, const ModelDirectory &model) {
   if (plan.modelConfig.empty())
     return {};
@@ -114,6 +137,8 @@ Status peft::checkSameModel(const Plan &plan, const ModelDirectory &model) {
   same("RoPE factor", made.rope.factor, given.rope.factor);
   for (size_t i = 0; status.ok() && i < made.slidingWindow.size(); ++i)
     same("sliding_window", made.slidingWindow[i], given.slidingWindow[i]);
+  if (status.ok() && made.tied)
+    status = checkTiedHead(model);
   // What else scales the angles, as the frequencies show it.
   for (size_t i = 0; status.ok() && i < made.rope.invFreq.size(); ++i)
     same("RoPE frequency", made.rope.invFreq[i], given.rope.invFreq[i]);

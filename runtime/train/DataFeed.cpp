@@ -58,6 +58,16 @@ uint64_t peft::countTrained(const BatchView &batch) {
   return count;
 }
 
+bool peft::attendsToOthers(const BatchView &batch) {
+  for (uint64_t i = 1; i + 1 < batch.rows * batch.seq; ++i)
+    if (i % batch.seq != 0 && (i + 1) % batch.seq != 0 &&
+        batch.labels[i + 1] != ignoredLabel &&
+        batch.segmentIds[i] == batch.segmentIds[i + 1] &&
+        batch.segmentIds[i] == batch.segmentIds[i - 1])
+      return true;
+  return false;
+}
+
 void peft::writePrompt(const BatchView &batch, uint32_t slot,
                        std::span<const int32_t> tokens) {
   uint64_t start = slot * batch.seq;

@@ -40,6 +40,9 @@ void writePaddingRow(const BatchView &batch, uint32_t slot);
 /// The trained tokens of a filled batch, as the step counts them: those whose
 /// next token is of the same row and segment and has a label.
 uint64_t countTrained(const BatchView &batch);
+/// Whether some trained token attends to more than itself. If none does, no
+/// query or key has a gradient: the softmax over one key is 1.
+bool attendsToOthers(const BatchView &batch);
 /// Token ids instead of a row; nothing is trained.
 void writePrompt(const BatchView &batch, uint32_t slot,
                  std::span<const int32_t> tokens);

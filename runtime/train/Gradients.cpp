@@ -108,8 +108,10 @@ GradientReader::GradientReader(Executor &executor)
       continue;
     name.replace(at, 6, "lora_B");
     for (size_t j = 0; j < parameters.size(); ++j)
-      if (parameters[j].name == name)
+      if (parameters[j].name == name) {
         partners[i] = j;
+        partners[j] = i;
+      }
   }
 }
 
@@ -171,7 +173,7 @@ Expected<std::string> GradientReader::requireGradients() {
     if (!zero)
       continue;
     bool excused = parameters[i].zeroGradientAtStart;
-    if (excused && partners[i] != SIZE_MAX) {
+    if (partners[i] != SIZE_MAX) {
       PEFT_ASSIGN(excused, parameterIsZero(partners[i]));
     }
     if (excused)

@@ -19,8 +19,8 @@ public:
   explicit GradientReader(Executor &executor);
 
   /// Error badInput, naming the tensor, when a trainable tensor's gradient is
-  /// all zero: it takes part in nothing. An A factor may be zero while its B
-  /// is. In f16 a gradient may also be below the smallest number: then the
+  /// all zero: it takes part in nothing. The gradient of a factor A or B may be
+  /// zero while the other factor is. In f16 a gradient may also be below the smallest number: then the
   /// result is a note that names the tensor, else "".
   Expected<std::string> requireGradients();
 
@@ -41,7 +41,7 @@ private:
 
   Executor &executor;
   std::vector<float> chunk, part;
-  std::vector<size_t> partners; ///< by parameter: its B factor, or SIZE_MAX
+  std::vector<size_t> partners; ///< by parameter: its other factor, or SIZE_MAX
 };
 
 /// Where the first value that is not finite stands: among the weights (there

@@ -36,9 +36,11 @@ TensorToWrite copyOf(const SafetensorsFile &file, const TensorHeader &tensor,
   copy.produce = [&file, &tensor, type](FileSink &sink) -> Status {
     ByteSpan source = file.bytes(tensor);
     std::vector<std::byte> stored(tensor.elementCount() * byteSize(type));
-    for (uint64_t i = 0; i < tensor.elementCount(); ++i)
-      storeFloat(stored.data(), type, i,
-                 loadFloat(source.data(), *tensor.dtype, i));
+    for (uint64_t i = 0; i < tensor.elementCount(); ++i) {
+      float value = loadFloat(source.data(), *tensor.dtype, i);
+      PEFT_TRY(checkHeld(tensor.name, type, {&value, 1}));
+      storeFloat(stored.data(), type, i, value);
+    }
     return sink.write(stored);
   };
   return copy;

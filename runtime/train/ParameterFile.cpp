@@ -4,6 +4,7 @@
 #include "peft/FloatTypes.h"
 
 #include <algorithm>
+#include <cmath>
 
 using namespace peft;
 
@@ -12,6 +13,20 @@ std::string peft::describeShape(const std::vector<uint64_t> &shape) {
   for (uint64_t extent : shape)
     text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
   return text + "]";
+}
+
+Status peft::checkHeld(const std::string &tensor, DType type,
+                       std::span<const float> values) {
+  if (type != DType::f16)
+    return {};
+  for (float value : values)
+    if (std::isfinite(value) &&
+        !std::isfinite(halfToFloat(floatToHalf(value))))
+      return Status::error(Code::nonFinite,
+                           tensor + " holds " + std::to_string(value) +
+                               ", more than f16 can hold; take --save-dtype "
+                               "bf16 or f32");
+  return {};
 }
 
 TensorToWrite peft::parameterToWrite(const Executor &executor, size_t index,
@@ -31,6 +46,7 @@ TensorToWrite peft::parameterToWrite(const Executor &executor, size_t index,
     for (uint64_t offset = 0; offset < count; offset += piece) {
       std::span<float> part(values.data(), std::min(piece, count - offset));
       PEFT_TRY(executor.readParameter(index, offset, part));
+      PEFT_TRY(checkHeld(executor.plan().parameters[index].name, type, part));
       for (uint64_t i = 0; i < part.size(); ++i)
         storeFloat(stored.data(), type, i, part[i]);
       PEFT_TRY(

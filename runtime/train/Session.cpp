@@ -8,6 +8,7 @@
 #include "DataFeed.h"
 #include "Generator.h"
 #include "ModelFiles.h"
+#include "OutputGuard.h"
 #include "PeftData.h"
 #include "Report.h"
 #include "SelfCheck.h"
@@ -16,7 +17,6 @@
 #include "peft/File.h"
 #include "peft/Json.h"
 
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <unistd.h>
@@ -86,7 +86,10 @@ Expected<TokenFile> Session::openData(const std::string &path,
                            "chats: one JSON object a line) nor .safetensors "
                            "(tokens); docs/Data.md describes both");
   }
-  return openTokens(tokens, plan.vocab, plan.seq);
+  PEFT_ASSIGN(TokenFile opened, openTokens(tokens, plan.vocab, plan.seq));
+  if (!opened.ignored().empty())
+    console.print("note", path + ": not used: " + opened.ignored());
+  return opened;
 }
 
 /// Everything that can be wrong with the input is found here, before memory is
@@ -108,17 +111,7 @@ Status Session::prepare() {
   if (!model.hasWeights())
     return badInput(options.model + " has no weights; --model must be the "
                                     "directory that the plan was compiled for");
-  std::error_code ignored;
-  if (!options.output.empty() &&
-      std::filesystem::equivalent(options.output, model.directory, ignored))
-    return usageError("-o " + options.output +
-                      " is the model's own directory, which is never "
-                      "written; name another one");
-  if (plan.adapterConfig.empty() && !options.output.empty() &&
-      isFile(joinPath(options.output, "adapter_config.json")))
-    return usageError("-o " + options.output +
-                      " holds an adapter, which transformers would load on top "
-                      "of the trained model; name another directory");
+  PEFT_TRY(checkOutputs(options, plan, model));
   if (!options.data.empty()) {
     PEFT_ASSIGN(data, openData(options.data, plan));
   }
@@ -185,8 +178,9 @@ void Session::noteReplacement() {
                            : "adapter_config.json";
   if (isFile(joinPath(options.output, result)))
     console.print("note", options.output +
-                              " holds the result of an earlier run; it is "
-                              "replaced when this one ends");
+                              " holds the result of an earlier run: its "
+                              "metrics are replaced now, the rest when this "
+                              "run ends");
 }
 
 Status Session::train() {

@@ -89,7 +89,7 @@ Status Trainer::runStep(uint64_t step, StepMetrics &result) {
   for (uint32_t micro = 0; micro < train.gradAccum; ++micro)
     PEFT_TRY(runMicro(step, micro, result.present));
   if (!inspected)
-    PEFT_TRY(inspectFirst());
+    PEFT_TRY(inspectFirst(step));
   PEFT_TRY(executor.run("update"));
   PEFT_TRY(finishStep(step, result));
   result.seconds = monotonicSeconds() - start;
@@ -149,7 +149,7 @@ Status Trainer::runMicro(uint64_t step, uint32_t micro, uint64_t &present) {
   return {};
 }
 
-Status Trainer::inspectFirst() {
+Status Trainer::inspectFirst(uint64_t step) {
   int64_t tokens = 0;
   PEFT_TRY(executor.readOutput("tokens", std::span<int64_t>(&tokens, 1)));
   if (tokens == 0)
@@ -167,6 +167,13 @@ Status Trainer::inspectFirst() {
                             static_cast<double>(tokens) * scale));
     window.set(true);
   }
+  bool attends = false;
+  for (uint32_t micro = 0; micro < options.train.gradAccum; ++micro) {
+    feed.fill(batch.view(), step, micro);
+    attends |= attendsToOthers(batch.view());
+  }
+  if (!attends)
+    return {}; // queries and keys have no gradient by construction
   PEFT_ASSIGN(std::string note, gradients.requireGradients());
   if (!note.empty())
     console.print("note", note);

@@ -58,7 +58,7 @@ private:
   Status runMicro(uint64_t step, uint32_t micro, uint64_t &present);
   Status chooseLossScale(uint64_t step);
   Status finishStep(uint64_t step, StepMetrics &result);
-  Status inspectFirst();
+  Status inspectFirst(uint64_t step);
   Status nonFinite(uint64_t step, uint32_t firstMicro, uint32_t lastMicro,
                    const char *what);
   void show(const StepMetrics &result, double elapsed);

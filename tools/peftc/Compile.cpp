@@ -122,7 +122,9 @@ Status run(const CompileOptions &options) {
     PEFT_TRY(writeFileAtomically(summary.output, serializePlan(plan)));
   }
   watch.lap("written");
-  if (!options.quiet)
-    llvm::outs() << (options.json ? summary.json(plan) : summary.text(plan));
+  if (options.json)
+    llvm::outs() << summary.json(plan);
+  else if (!options.quiet)
+    llvm::outs() << summary.text(plan);
   return fit;
 }

@@ -34,6 +34,9 @@ public:
   bool hasPositionIds() const { return !positions.values.empty(); }
   bool hasSegmentIds() const { return !segments.values.empty(); }
 
+  /// The names of tensors that mean nothing here ("attention_mask"), or "".
+  const std::string &ignored() const { return others; }
+
   /// Row accessors: [seq], no allocation, valid as long as this object.
   std::span<const int32_t> inputIds(int64_t row) const { return at(ids, row); }
   std::span<const int32_t> labels(int64_t row) const {
@@ -66,7 +69,7 @@ private:
   Status readColumn(const SafetensorsHeader &header, ByteSpan bytes,
                     const std::string &column, Column &result);
 
-  std::string name;
+  std::string name, others;
   MappedFile file;
   int64_t rowCount = 0, rowLength = 0;
   Column ids, targets, positions, segments;
