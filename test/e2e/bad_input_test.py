@@ -474,6 +474,13 @@ case("output below a file", 74, "data.safetensors/OUT",
               "data.safetensors/OUT"])
 case("output is the model", 64, "own directory",
      replace=["lora.plan", "--model", "model", "--data", "data.safetensors", "-o", "./model"])
+case("gradients over the data", 64, "is an input of this run",
+     ["--dump-gradients", "data.safetensors"])
+case("gradients over the weights", 64, "never written",
+     ["--dump-gradients", "model/model.safetensors"])
+case("a head that differs from a tied embedding", 65, "tie_word_embeddings",
+     prepare=lambda w: w.tensors(lambda t: t.update(
+         {"lm_head.weight": np.ones((VOCAB, HIDDEN), np.float32)})))
 case("gradients into nowhere", 74, "nowhere", ["--dump-gradients", "nowhere/g.safetensors"])
 
 
@@ -499,6 +506,8 @@ case("prompt text without a tokenizer", 65, "tokenizer.json", replace=ask(),
 
 case("whole model over an adapter", 64, "holds an adapter",
      replace=["all.plan", "--model", "model", "--data", "data.safetensors", "-o", "good"])
+case("adapter over a whole model", 64, "holds a whole model",
+     prepare=lambda w: (os.makedirs(f"{w.root}/OUT"), write(f"{w.root}/OUT/model.safetensors", "")))
 case("answers into a full output", 74, "cannot write the answers", replace=ask("--quiet"),
      prepare=prompts('{"ids": [1]}\n'))
 case("a bad prompt is found before training", 65, "larger --seq",

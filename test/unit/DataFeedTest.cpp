@@ -200,3 +200,26 @@ TEST(DataFeed, trainedTokensAreCountedAsTheStepCountsThem) {
   writePaddingRow(batch.view, 0);
   EXPECT_EQ(countTrained(batch.view), 0u);
 }
+
+TEST(DataFeed, aTokenThatSeesOnlyItselfIsNoticed) {
+  Batch batch(1, 4);
+  // The only trained token is predicted by position 0 ...
+  Columns columns = plainRows(1, 4);
+  columns.labels = {-100, 7, -100, -100};
+  auto first = writeAndOpen(columns, "first.safetensors");
+  ASSERT_TRUE(first.ok()) << first.status().message();
+  writeRow(batch.view, 0, *first, 0);
+  EXPECT_FALSE(attendsToOthers(batch.view));
+  // ... by position 2 ...
+  columns.labels = {-100, -100, -100, 7};
+  auto later = writeAndOpen(columns, "later.safetensors");
+  ASSERT_TRUE(later.ok()) << later.status().message();
+  writeRow(batch.view, 0, *later, 0);
+  EXPECT_TRUE(attendsToOthers(batch.view));
+  // ... and that one begins a segment.
+  columns.segments = {0, 0, 1, 1};
+  auto packed = writeAndOpen(columns, "packed.safetensors");
+  ASSERT_TRUE(packed.ok()) << packed.status().message();
+  writeRow(batch.view, 0, *packed, 0);
+  EXPECT_FALSE(attendsToOthers(batch.view));
+}

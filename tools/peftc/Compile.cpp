@@ -94,6 +94,11 @@ Status run(const CompileOptions &options) {
       peftc::TargetDescription target,
       peftc::loadTarget(options.target.empty() ? "cpu" : options.target));
   PEFT_ASSIGN(peftc::CompileOptions pipeline, pipelineOptions(options, target));
+  std::string output =
+      options.output.empty() ? defaultOutput(options.model) : options.output;
+  if (!options.estimateOnly)
+    PEFT_TRY(checkOutput(output, {options.model, options.adapterFile,
+                                  options.target}));
   Stopwatch watch(options.timing);
   auto context = createContext();
   PEFT_ASSIGN(auto module, readModel(*context, options.model));
@@ -117,8 +122,7 @@ Status run(const CompileOptions &options) {
   Status fit = checkFit(plan, target);
   if (!options.estimateOnly) {
     PEFT_TRY(fit);
-    summary.output =
-        options.output.empty() ? defaultOutput(options.model) : options.output;
+    summary.output = output;
     PEFT_TRY(writeFileAtomically(summary.output, serializePlan(plan)));
   }
   watch.lap("written");

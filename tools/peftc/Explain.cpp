@@ -47,6 +47,7 @@ Status run(const ExplainOptions &options) {
 }
 
 Status run(const AssembleOptions &options) {
+  PEFT_TRY(checkOutput(options.output, {options.text}));
   auto context = createContext();
   PEFT_ASSIGN(auto module, parseModule(*context, options.text));
   auto plan = peftc::exportPlan(*module);

@@ -13,6 +13,8 @@
 #include "mlir/Parser/Parser.h"
 #include "llvm/Support/raw_ostream.h"
 
+#include <filesystem>
+
 using namespace mlir;
 using namespace peft;
 
@@ -67,7 +69,27 @@ Expected<OwningOpRef<ModuleOp>> readModel(MLIRContext &context,
   return module;
 }
 
+Status checkOutput(const std::string &output,
+                   std::initializer_list<std::string> inputs) {
+  std::error_code ignored;
+  for (const std::string &input : inputs)
+    if (!input.empty() && std::filesystem::equivalent(output, input, ignored))
+      return usageError("-o " + output + " is an input of this command (" +
+                        input + "); name another file");
+  StringRef name(output);
+  bool belongs = name.ends_with(".json") || name.ends_with(".safetensors");
+  std::string folder = parentPath(output);
+  if (belongs && isFile(output) &&
+      (isFile(joinPath(folder, "config.json")) ||
+       isFile(joinPath(folder, "adapter_config.json"))))
+    return usageError("-o " + output + " is a file of the model or adapter in " +
+                      folder + "; name another file");
+  return {};
+}
+
 Status run(const ImportOptions &options) {
+  if (!options.output.empty())
+    PEFT_TRY(checkOutput(options.output, {options.model}));
   auto context = createContext();
   PEFT_ASSIGN(auto module, importModel(*context, options.model));
   std::string text;

@@ -22,4 +22,9 @@ parseModule(mlir::MLIRContext &context, const std::string &path);
 peft::Expected<mlir::OwningOpRef<mlir::ModuleOp>>
 readModel(mlir::MLIRContext &context, const std::string &model);
 
+/// Error usage when writing `output` would replace one of the files `inputs`, or
+/// a file of a model or an adapter directory.
+peft::Status checkOutput(const std::string &output,
+                         std::initializer_list<std::string> inputs);
+
 #endif // PEFTC_TOOLS_MODELINPUT_H
