@@ -120,7 +120,7 @@ def _check_output(options, tokenizer):
     if inside:
         raise DataError(
             f"{output}: is a file of the model's directory and would be lost;"
-            " name another file after -o, or remove this one first",
+            " name another file after -o",
             USAGE,
         )
 
@@ -259,7 +259,9 @@ def main(arguments=None):
         sys.stderr.write(f"peft-data: error: {error}\n")
         return error.code
     except OSError as error:
-        sys.stderr.write(f"peft-data: error: {error}\n")
+        where = error.filename or "standard output"
+        why = error.strerror or error
+        sys.stderr.write(f"peft-data: error: {where}: {why}\n")
         _drop_output()
         return IO_ERROR
     return 0

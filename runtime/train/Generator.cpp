@@ -74,8 +74,9 @@ private:
     if (!std::ranges::all_of(row, [](float x) { return std::isfinite(x); }))
       return Status::error(
           Code::nonFinite,
-          "prompt " + std::to_string(owner[slot] + 1) + ": the logits of token " +
-              std::to_string(rows[slot].size()) + " are not finite");
+          "prompt " + std::to_string(owner[slot] + 1) +
+              ": the logits of token " + std::to_string(rows[slot].size()) +
+              " are not finite");
     auto token = static_cast<int32_t>(best - row.begin());
     Tokens &answer = answers[owner[slot]];
     bool ended = std::ranges::find(ends, token) != ends.end();
@@ -190,11 +191,13 @@ Expected<Asked> readPrompts(const GenerateOptions &options) {
 
 /// peft-data counts the lines that it is given: `places` are theirs.
 Status atPlace(const Status &status, const std::vector<std::string> &places) {
-  for (size_t i = 0; i < places.size(); ++i)
-    if (std::string mark = "stdin:" + std::to_string(i + 1) + ":";
-        status.message().starts_with(mark))
+  const std::string &message = status.message();
+  for (size_t i = 0; i < places.size(); ++i) {
+    const std::string line = "stdin:" + std::to_string(i + 1);
+    if (message.starts_with(line + ":"))
       return Status::error(status.code(),
-                           places[i] + status.message().substr(mark.size() - 1));
+                           places[i] + message.substr(line.size()));
+  }
   return status;
 }
 
