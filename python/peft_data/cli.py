@@ -2,11 +2,18 @@
 
 import argparse
 import json
+import os
 import sys
 
 from peft_data import __version__
 from peft_data.errors import IO_ERROR, USAGE, DataError
-from peft_data.rows import UNTRAINED, RowMaker, check_messages
+from peft_data.files import open_input
+from peft_data.rows import (
+    UNTRAINED,
+    RowMaker,
+    check_messages,
+    check_one_form,
+)
 from peft_data.token_file import (
     PADDING_SEGMENT,
     pack,
@@ -57,7 +64,12 @@ def _make_parser():
 
     def add(name, run, summary):
         command = commands.add_parser(name, help=summary, description=summary)
-        command.add_argument("--model", required=True, metavar="DIR")
+        command.add_argument(
+            "--model",
+            required=True,
+            metavar="DIR",
+            help="a directory, or org/name in the local hub cache",
+        )
         command.set_defaults(run=run)
         return command
 
@@ -86,7 +98,53 @@ def _make_parser():
     return parser
 
 
+def _check_output(options, tokenizer):
+    """Nothing that was given is written over."""
+    output = options.output
+    if not os.path.exists(output):
+        return
+    if os.path.exists(options.data) and os.path.samefile(options.data, output):
+        raise DataError(
+            f"{output}: is the data itself and would be lost; name another file"
+            " after -o",
+            USAGE,
+        )
+    # Links count as what they name and as what they are: files of the hub
+    # cache are links to blobs elsewhere.
+    model = os.path.realpath(tokenizer.directory)
+    folder = os.path.realpath(os.path.dirname(os.path.abspath(output)))
+    inside = os.path.commonpath([model, folder]) == model
+    for entry in os.scandir(model):
+        if entry.is_file() and os.path.samefile(entry.path, output):
+            inside = True
+    if inside:
+        raise DataError(
+            f"{output}: is a file of the model's directory and would be lost;"
+            " name another file after -o",
+            USAGE,
+        )
+
+
+def _note(text):
+    sys.stderr.write(f"peft-data: note: {text}\n")
+
+
+def _tell(options, maker):
+    """What was done with the rows that may not have been meant."""
+    if maker.ignored:
+        names = [repr(key) for key in maker.ignored]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        _note(f"{options.data}: ignored fields: {', '.join(names[:8])}{more}")
+    if maker.lacks_eos:
+        _note(
+            f"{options.data}: rows do not end with an EOS token, because the"
+            " model names none (eos_token in tokenizer_config.json, or"
+            " eos_token_id in generation_config.json or config.json)"
+        )
+
+
 def _tokenize(options, tokenizer):
+    _check_output(options, tokenizer)
     maker = RowMaker(tokenizer, add_eos=not options.no_eos)
     rows = read_rows(options.data, maker, options.seq, options.truncate)
     lines = pack(rows, options.seq) if options.pack else [[r] for r in rows]
@@ -94,6 +152,7 @@ def _tokenize(options, tokenizer):
     trained = write_token_file(
         options.output, arrays, tokenizer.pad_id, len(rows)
     )
+    _tell(options, maker)
     print(
         f"{options.output}: {len(rows)} rows in {len(lines)} lines of"
         f" {options.seq} tokens, {trained} trained"
@@ -121,7 +180,10 @@ def _encode(options, tokenizer):
 
 
 def _prompt_ids(value, chat, tokenizer, maker):
-    """Ids of what stands before an answer; see `encode` in the README."""
+    """Ids of what stands before an answer: a string, {"prompt"}, {"text"} or
+    {"messages"}."""
+    if isinstance(value, dict):
+        check_one_form(value, (("messages",), ("prompt",), ("text",)))
     if isinstance(value, dict) and "messages" in value:
         messages = value["messages"]
         check_messages(messages)
@@ -159,6 +221,7 @@ def _decode(options, tokenizer):
 def _show(options, tokenizer):
     from safetensors.numpy import load_file
 
+    open_input(options.data).close()
     try:
         arrays = load_file(options.data)
         ids, labels = arrays["input_ids"], arrays["labels"]
@@ -196,6 +259,18 @@ def main(arguments=None):
         sys.stderr.write(f"peft-data: error: {error}\n")
         return error.code
     except OSError as error:
-        sys.stderr.write(f"peft-data: error: {error}\n")
+        where = error.filename or "standard output"
+        why = error.strerror or error
+        sys.stderr.write(f"peft-data: error: {where}: {why}\n")
+        _drop_output()
         return IO_ERROR
     return 0
+
+
+def _drop_output():
+    """What cannot be written is not tried again, and reported again, when the
+    interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,7 +13,7 @@ from tokenizers import (
 )
 
 from peft_data.errors import DataError
-from peft_data.files import write_atomically, write_json
+from peft_data.files import write_json, write_text
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 
@@ -93,9 +93,9 @@ def write_tokenizer(file, directory):
     tokens = file.need("tokenizer.ggml.tokens")
     kinds = file.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
     tokenizer = _build(file, tokens, kinds)
-    write_atomically(
-        os.path.join(directory, "tokenizer.json"),
-        lambda name: tokenizer.save(name, pretty=True),
+    # tokenizer.save would hide a full disk in an exception of its own.
+    write_text(
+        os.path.join(directory, "tokenizer.json"), tokenizer.to_str(pretty=True)
     )
 
     config = {"add_bos_token": file.get("tokenizer.ggml.add_bos_token", False)}

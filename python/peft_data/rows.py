@@ -6,7 +6,8 @@ Three forms, told apart by their keys:
   {"messages": [{"role", "content"}, ...]}   the assistant's answers are
       trained, each with the token that ends its turn
 A prompt and its completion are tokenized apart, so that training sees the very
-tokens that generation starts from.
+tokens that generation starts from. A row with the keys of two forms is refused;
+keys of no form are ignored, and `RowMaker.ignored` says which there were.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,19 @@ from peft_data.chat import ChatTemplate
 from peft_data.errors import DataError
 
 UNTRAINED = -100
+FORMS = (("messages",), ("prompt", "completion"), ("text",))
+
+
+def check_one_form(value, forms=FORMS):
+    """Refuses a row that could be read in two ways."""
+    found = [[key for key in form if key in value] for form in forms]
+    found = [keys for keys in found if keys]
+    if len(found) > 1:
+        names = [" and ".join(repr(key) for key in keys) for keys in found]
+        raise DataError(
+            f"has {', '.join(names[:-1])} as well as {names[-1]}; leave the"
+            " fields of one form, so that it is clear which one is meant"
+        )
 
 
 @dataclass
@@ -33,6 +47,8 @@ class RowMaker:
     def __init__(self, tokenizer, add_eos=True):
         self.tokenizer = tokenizer
         self.add_eos = add_eos
+        self.ignored = {}  # keys in order of appearance
+        self.lacks_eos = False  # a row should have ended with EOS
         self._template = None
 
     @property
@@ -43,17 +59,25 @@ class RowMaker:
 
     def make(self, value):
         """A Row; DataError (without file and line) if `value` has no form."""
+        # Merged data sets fill the fields that a row does not have with null.
+        value = {k: v for k, v in value.items() if v is not None} or value
+        check_one_form(value)
         if "messages" in value:
+            self._use(value, "messages", "tools")
             return self._from_messages(value["messages"], value.get("tools"))
         if "prompt" in value or "completion" in value:
             return self._from_prompt(value)
         if "text" in value:
+            self._use(value, "text")
             return self._from_text(value["text"])
         keys = ", ".join(repr(key) for key in value) or "none"
         raise DataError(
             "no key 'text', 'prompt' and 'completion', or 'messages' (found:"
             f" {keys})"
         )
+
+    def _use(self, value, *keys):
+        self.ignored.update((key, None) for key in value if key not in keys)
 
     def _from_text(self, text):
         if not isinstance(text, str):
@@ -67,6 +91,7 @@ class RowMaker:
                 raise DataError(f"key '{key}' is missing")
         prompt, completion = value["prompt"], value["completion"]
         if isinstance(prompt, list) and isinstance(completion, list):
+            self._use(value, "prompt", "completion", "tools")
             return self._from_messages(
                 prompt + completion, value.get("tools"), first=len(prompt)
             )
@@ -75,6 +100,7 @@ class RowMaker:
                 raise DataError(
                     f"'{key}' is a {type(value[key]).__name__}, not a string"
                 )
+        self._use(value, "prompt", "completion")
         head = self.tokenizer.encode(prompt)
         # A post-processor may close a text with EOS; a prompt goes on.
         if head and head[-1] == self.tokenizer.eos_id:
@@ -85,7 +111,10 @@ class RowMaker:
 
     def _end(self, ids):
         eos = self.tokenizer.eos_id
-        if not self.add_eos or eos is None or (ids and ids[-1] == eos):
+        if not self.add_eos or (ids and ids[-1] == eos):
+            return ids
+        if eos is None:
+            self.lacks_eos = True
             return ids
         return ids + [eos]
 

@@ -5,22 +5,21 @@ import os
 from tokenizers import Tokenizer
 
 from peft_data.errors import BAD_INPUT, IO_ERROR, DataError
-from peft_data.files import read_json
+from peft_data.files import read_json, read_text
+from peft_data.hub import resolve_model
 
 
 class ModelTokenizer:
     """tokenizer.json plus the special tokens that other files of DIR name.
 
     Members: `bos`, `eos`, `pad` are token texts or None; `*_id` their ids.
-    `end_ids` are the ids that end an answer (generation_config.json and
-    config.json may name several).
+    Where the tokenizer's own files name no EOS it is the one that ends an
+    answer by generation_config.json, else by config.json.
     """
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self, name):
+        directory = self.directory = resolve_model(name)
         path = os.path.join(directory, "tokenizer.json")
-        if not os.path.isdir(directory):
-            raise DataError(f"{directory}: no such model directory", IO_ERROR)
         if not os.path.exists(path):
             raise DataError(
                 f"{directory}: has no tokenizer.json; peft-data reads only this"
@@ -29,7 +28,9 @@ class ModelTokenizer:
                 IO_ERROR,
             )
         try:
-            self.backend = Tokenizer.from_file(path)
+            self.backend = Tokenizer.from_str(read_text(path))
+        except DataError:
+            raise
         except Exception as error:  # the Rust library raises bare Exception
             raise DataError(
                 f"{path}: not a tokenizer file: {error}", BAD_INPUT
@@ -37,6 +38,7 @@ class ModelTokenizer:
         self.backend.no_padding()
         self.backend.no_truncation()
         self.config = self._optional("tokenizer_config.json")
+        self._size = None
         self._read_special_tokens()
 
     def _optional(self, name):
@@ -61,20 +63,40 @@ class ModelTokenizer:
         self.pad, self.unk = text_of("pad_token"), text_of("unk_token")
         self.bos_id = self.id_of(self.bos, "bos_token")
         self.eos_id = self.id_of(self.eos, "eos_token")
+        if self.eos is None:
+            self.eos, self.eos_id = self._eos_of_the_model()
         pad_id = self.id_of(self.pad, "pad_token")
         self.pad_id = next(
             (i for i in (pad_id, self.eos_id) if i is not None), 0
         )
-        ends = set() if self.eos_id is None else {self.eos_id}
-        for name in ("config.json", "generation_config.json"):
-            value = self._optional(name).get("eos_token_id")
-            ends.update(value if isinstance(value, list) else [value])
-        self.end_ids = sorted(i for i in ends if isinstance(i, int))
         self.special_ids = {
             i
             for i, token in self.backend.get_added_tokens_decoder().items()
             if token.special
         }
+
+    def _eos_of_the_model(self):
+        """(text, id) of the first end token that the tokenizer knows, or
+        (None, None)."""
+        for name in ("generation_config.json", "config.json"):
+            value = self._optional(name).get("eos_token_id")
+            for identifier in value if isinstance(value, list) else [value]:
+                if type(identifier) is int and identifier >= 0:
+                    text = self.backend.id_to_token(identifier)
+                    if text is not None:
+                        return text, identifier
+        return None, None
+
+    def vocabulary_size(self):
+        """Ids end here: a model may have more of them than its tokenizer has
+        texts (a padded vocabulary)."""
+        known = max(self.backend.get_vocab().values(), default=-1) + 1
+        config = self._optional("config.json")
+        inner = config.get("text_config")
+        for part in (config, inner if isinstance(inner, dict) else {}):
+            if type(part.get("vocab_size")) is int:
+                known = max(known, part["vocab_size"])
+        return known
 
     def id_of(self, text, key):
         if text is None:
@@ -104,15 +126,15 @@ class ModelTokenizer:
         return encoding.ids, encoding.offsets
 
     def decode(self, ids, skip_special):
-        size = self.backend.get_vocab_size(with_added_tokens=True)
+        """Text of the ids; those of a padded vocabulary have none."""
+        if self._size is None:
+            self._size = self.vocabulary_size()
         for identifier in ids:
-            if not isinstance(identifier, int) or identifier < 0:
+            if type(identifier) is not int or identifier < 0:
                 raise DataError(f"{identifier!r} is not a token id")
-            if identifier >= size:
-                # A padded vocabulary: the model has rows without a text.
-                return self._decode_known(ids, size, skip_special)
+            if identifier >= self._size:
+                raise DataError(
+                    f"token id {identifier} is not in the vocabulary of"
+                    f" {self._size}"
+                )
         return self.backend.decode(ids, skip_special_tokens=skip_special)
-
-    def _decode_known(self, ids, size, skip_special):
-        known = [i for i in ids if i < size]
-        return self.backend.decode(known, skip_special_tokens=skip_special)

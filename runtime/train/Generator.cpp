@@ -74,8 +74,9 @@ private:
     if (!std::ranges::all_of(row, [](float x) { return std::isfinite(x); }))
       return Status::error(
           Code::nonFinite,
-          "prompt " + std::to_string(owner[slot]) + ": the logits of token " +
-              std::to_string(rows[slot].size()) + " are not finite");
+          "prompt " + std::to_string(owner[slot] + 1) +
+              ": the logits of token " + std::to_string(rows[slot].size()) +
+              " are not finite");
     auto token = static_cast<int32_t>(best - row.begin());
     Tokens &answer = answers[owner[slot]];
     bool ended = std::ranges::find(ends, token) != ends.end();
@@ -104,12 +105,12 @@ private:
   uint32_t next = 0, active = 0;
 };
 
-Status checkPrompt(const Tokens &prompt, size_t index, const Plan &plan) {
-  std::string where = "prompt " + std::to_string(index);
+Status checkPrompt(const Tokens &prompt, const std::string &where,
+                   const Plan &plan) {
   if (prompt.empty())
-    return badInput(where + " has no token");
+    return badInput(where + ": has no token");
   if (prompt.size() >= plan.seq)
-    return badInput(where + " has " + std::to_string(prompt.size()) +
+    return badInput(where + ": has " + std::to_string(prompt.size()) +
                     " tokens; the plan's rows have " +
                     std::to_string(plan.seq) +
                     ", which must also hold the answer; compile with a larger "
@@ -127,6 +128,8 @@ struct Asked {
   Questions questions;
   /// JSON for peft-data; "" where ids are given. As many as questions.
   std::vector<std::string> lines;
+  /// FILE:LINE, or which --generate. As many as questions.
+  std::vector<std::string> places;
 };
 
 Status addLine(Asked &asked, const std::string &line,
@@ -134,6 +137,10 @@ Status addLine(Asked &asked, const std::string &line,
   PEFT_ASSIGN(nlohmann::json value, parseJson(line, where));
   Tokens ids;
   bool given = value.is_object() && value.contains("ids");
+  for (const char *other : {"prompt", "messages"})
+    if (given && value.contains(other))
+      return badInput(where + ": has ids as well as " + other +
+                      "; leave one of them");
   if (given) {
     if (!value["ids"].is_array())
       return badInput(where + ": ids must be a list of token ids, not " +
@@ -156,13 +163,15 @@ Status addLine(Asked &asked, const std::string &line,
                                                     : line);
   asked.questions.ids.push_back(std::move(ids));
   asked.lines.push_back(given ? "" : line);
+  asked.places.push_back(where);
   return {};
 }
 
 Expected<Asked> readPrompts(const GenerateOptions &options) {
   Asked asked;
   for (const std::string &prompt : options.prompts)
-    PEFT_TRY(addLine(asked, quoteJson(prompt), "--generate"));
+    PEFT_TRY(addLine(asked, quoteJson(prompt),
+                     "--generate " + std::to_string(asked.lines.size() + 1)));
   if (options.promptFile.empty())
     return asked;
   PEFT_ASSIGN(std::string text, readFile(options.promptFile));
@@ -180,14 +189,31 @@ Expected<Asked> readPrompts(const GenerateOptions &options) {
   return asked;
 }
 
+/// peft-data counts the lines that it is given: `places` are theirs.
+Status atPlace(const Status &status, const std::vector<std::string> &places) {
+  const std::string &message = status.message();
+  for (size_t i = 0; i < places.size(); ++i) {
+    const std::string line = "stdin:" + std::to_string(i + 1);
+    if (message.starts_with(line + ":"))
+      return Status::error(status.code(),
+                           places[i] + message.substr(line.size()));
+  }
+  return status;
+}
+
 Status encode(Asked &asked, const ModelDirectory &model, bool chat) {
-  std::vector<std::string> lines;
-  for (const std::string &line : asked.lines)
-    if (!line.empty())
-      lines.push_back(line);
+  std::vector<std::string> lines, places;
+  for (size_t i = 0; i < asked.lines.size(); ++i)
+    if (!asked.lines[i].empty()) {
+      lines.push_back(asked.lines[i]);
+      places.push_back(asked.places[i]);
+    }
   if (lines.empty())
     return {};
-  PEFT_ASSIGN(std::vector<Tokens> encoded, encodeTexts(model, lines, chat));
+  auto answered = encodeTexts(model, lines, chat);
+  if (!answered.ok())
+    return atPlace(answered.status(), places);
+  std::vector<Tokens> encoded = std::move(*answered);
   size_t next = 0;
   for (size_t i = 0; i < asked.lines.size(); ++i)
     if (!asked.lines[i].empty())
@@ -204,7 +230,8 @@ peft::continuePrompts(Executor &executor, const std::vector<Tokens> &prompts,
   if (!executor.hasEntry("logits"))
     return badInput("the plan has no logits entry; compile it again");
   for (size_t i = 0; i < prompts.size(); ++i)
-    PEFT_TRY(checkPrompt(prompts[i], i, executor.plan()));
+    PEFT_TRY(checkPrompt(prompts[i], "prompt " + std::to_string(i + 1),
+                         executor.plan()));
   return Batch(executor, prompts, ends, most).run();
 }
 
@@ -215,7 +242,7 @@ Expected<Questions> peft::readQuestions(const Plan &plan,
   PEFT_TRY(encode(asked, model, options.chat));
   const std::vector<Tokens> &prompts = asked.questions.ids;
   for (size_t i = 0; i < prompts.size(); ++i)
-    PEFT_TRY(checkPrompt(prompts[i], i, plan));
+    PEFT_TRY(checkPrompt(prompts[i], asked.places[i], plan));
   return std::move(asked.questions);
 }
 

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <spawn.h>
@@ -94,11 +93,31 @@ Status notFound(const std::string &program, const std::string &why) {
           "token file (.safetensors) instead of text");
 }
 
-Status codeOf(const std::string &program, int result) {
+/// The message of peft-data, which is its last line, or "" if that is none.
+std::string messageOf(std::string said) {
+  while (said.ends_with('\n'))
+    said.pop_back();
+  const size_t before = said.rfind('\n');
+  const std::string last =
+      before == std::string::npos ? said : said.substr(before + 1);
+  constexpr std::string_view mark = "peft-data: error: ";
+  return last.starts_with(mark) ? last.substr(mark.size()) : "";
+}
+
+/// `said`: what the program printed for people. Its message becomes ours, so
+/// that there is one and not two; anything else is passed on as it is.
+Status codeOf(const std::string &program, int result, const std::string &said,
+              bool silent) {
+  const std::string message = messageOf(said);
+  const int exit = WIFEXITED(result) ? WEXITSTATUS(result) : -1;
+  for (Code code : {Code::usage, Code::badInput, Code::io, Code::unsuitable})
+    if (exit == static_cast<int>(code) && !message.empty())
+      return Status::error(code, message);
+  if (!silent)
+    writeAll(STDERR_FILENO, said);
   if (WIFSIGNALED(result))
     return internalError(program + " was ended by signal " +
                          std::to_string(WTERMSIG(result)));
-  int exit = WEXITSTATUS(result);
   if (exit == 0)
     return {};
   std::string text = program + " ended with exit code " + std::to_string(exit) +
@@ -128,6 +147,10 @@ Expected<std::string> cacheKey(const std::string &data,
   hash.add(" seq " + std::to_string(seq));
   std::vector<std::string> files = model.tokenizerFiles;
   files.insert(files.begin(), data);
+  // They name the EOS token where the tokenizer's own files do not.
+  for (const std::string &path : {model.configPath, model.generationConfigPath})
+    if (!path.empty())
+      files.push_back(path);
   for (const std::string &path : files) {
     PEFT_ASSIGN(MappedFile file, MappedFile::open(path));
     hash.add(" " + std::to_string(file.bytes().size()) + " ");
@@ -163,16 +186,15 @@ peft::runPeftData(const std::vector<std::string> &arguments,
     argv.push_back(word.data());
   argv.push_back(nullptr);
 
-  Scratch in, out;
-  if (!in.fill(input) || out.descriptor() < 0)
+  Scratch in, out, said;
+  if (!in.fill(input) || out.descriptor() < 0 || said.descriptor() < 0)
     return ioError(std::string("cannot make a temporary file: ") +
                    std::strerror(errno));
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, in.descriptor(), 0);
   posix_spawn_file_actions_adddup2(&actions, out.descriptor(), 1);
-  if (silent)
-    posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, said.descriptor(), 2);
   pid_t child = 0;
   int failed =
       ::posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
@@ -183,7 +205,7 @@ peft::runPeftData(const std::vector<std::string> &arguments,
   while (::waitpid(child, &result, 0) < 0)
     if (errno != EINTR)
       return internalError(program + " was lost: " + std::strerror(errno));
-  PEFT_TRY(codeOf(program, result));
+  PEFT_TRY(codeOf(program, result, said.contents(), silent));
   return out.contents();
 }
 
@@ -221,7 +243,10 @@ Expected<std::string> peft::tokenizeFile(const std::string &data,
                   "");
   if (!printed.ok()) {
     ::unlink(unfinished.c_str());
-    return printed.status().in(data);
+    const Status failed = printed.status();
+    // Most messages name the data and its line already.
+    const bool named = failed.message().find(data) != std::string::npos;
+    return named ? failed : failed.in(data);
   }
   if (::rename(unfinished.c_str(), cached.c_str()) != 0)
     return ioError("cannot rename " + unfinished + ": " + std::strerror(errno));

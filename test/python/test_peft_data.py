@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import resource
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -10,6 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers import processors
@@ -58,11 +61,19 @@ def chat(*turns):
     return [{"role": role, "content": text} for role, text in turns]
 
 
+def contents(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.directory = folder.name
+        other = tempfile.TemporaryDirectory()
+        self.addCleanup(other.cleanup)
+        self.output = os.path.join(other.name, "data.safetensors")
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -145,11 +156,32 @@ class RowsTest(Case):
             ({"messages": [{"role": "user"}]}, "'content' is missing"),
             ({"messages": ["x"]}, "message 0 .*not a JSON object"),
             ({"messages": chat(("user", "q"))}, "no message of role"),
+            (
+                {"text": "a", "prompt": "b", "completion": "c"},
+                "has 'prompt' and 'completion' as well as 'text'",
+            ),
+            (
+                {"text": "a", "messages": chat(("assistant", "q"))},
+                "has 'messages' as well as 'text'",
+            ),
         ]
         for value, message in table:
             with self.subTest(value):
                 with self.assertRaisesRegex(DataError, message):
                     maker.make(value)
+
+
+    def test_fields_that_are_null_are_not_there(self):
+        row = RowMaker(make_model(self.directory)).make(
+            {"text": "ab", "prompt": None, "messages": None}
+        )
+        self.assertEqual(self.trained_text(row), "<s>ab</s>")
+
+    def test_other_fields_are_remembered(self):
+        maker = RowMaker(make_model(self.directory))
+        maker.make({"text": "ab", "id": 1, "source": "x"})
+        maker.make({"id": 2, "prompt": "a", "completion": "b", "tools": []})
+        self.assertEqual(list(maker.ignored), ["id", "source", "tools"])
 
 
 class TemplateTest(Case):
@@ -219,13 +251,13 @@ class CommandTest(Case):
         return self.run_command(
             "tokenize", "--model", self.directory, "--seq", str(seq),
             "--data", self.path("data.jsonl"),
-            "-o", self.path("data.safetensors"), *flags,
+            "-o", self.output, *flags,
         )
 
     def test_token_file(self):
         code, _, _ = self.tokenize([b'{"text": "abc"}', b"", b'{"text": "d"}'], seq=6)
         self.assertEqual(code, 0)
-        arrays = load_file(self.path("data.safetensors"))
+        arrays = load_file(self.output)
         self.assertEqual(sorted(arrays), [
             "input_ids", "labels", "position_ids", "segment_ids"])
         for array in arrays.values():
@@ -241,7 +273,7 @@ class CommandTest(Case):
         code, out, _ = self.tokenize(lines, "--pack", seq=10)
         self.assertEqual(code, 0)
         self.assertIn("3 rows in 2 lines", out)
-        arrays = load_file(self.path("data.safetensors"))
+        arrays = load_file(self.output)
         np.testing.assert_array_equal(
             arrays["segment_ids"], [[0] * 6 + [1] * 3 + [-1], [0] * 6 + [-1] * 4])
         np.testing.assert_array_equal(
@@ -251,18 +283,16 @@ class CommandTest(Case):
     def test_same_input_gives_the_same_bytes(self):
         lines = [b'{"text": "abc"}', b'{"text": "d"}']
         self.tokenize(lines, "--pack")
-        with open(self.path("data.safetensors"), "rb") as file:
-            first = file.read()
+        first = contents(self.output)
         self.tokenize(lines, "--pack")
-        with open(self.path("data.safetensors"), "rb") as file:
-            self.assertEqual(file.read(), first)
+        self.assertEqual(contents(self.output), first)
 
     def test_long_rows(self):
         line = [b'{"text": "abcdefgh"}']
         code, _, err = self.tokenize(line, seq=5)
         self.assertEqual(code, 65)
         self.assertIn("data.jsonl:1: 10 tokens, but --seq is 5", err)
-        self.assertFalse(os.path.exists(self.path("data.safetensors")))
+        self.assertFalse(os.path.exists(self.output))
         code, _, _ = self.tokenize(line, "--truncate", seq=5)
         self.assertEqual(code, 0)
 
@@ -330,13 +360,146 @@ class CommandTest(Case):
         self.tokenize([b'{"prompt": "ab", "completion": "cd"}'])
         code, out, _ = self.run_command(
             "show", "--model", self.directory,
-            "--data", self.path("data.safetensors"))
+            "--data", self.output)
         self.assertEqual((code, out), (0, "<s>ab[[cd</s>]]\n"))
         code, _, err = self.run_command(
             "show", "--model", self.directory, "--row", "1",
-            "--data", self.path("data.safetensors"))
+            "--data", self.output)
         self.assertEqual(code, 64)
         self.assertIn("the file has 1 rows", err)
+
+
+    def onto(self, output):
+        make_model(self.directory)
+        with open(self.path("data.jsonl"), "w") as file:
+            file.write('{"text": "a"}')
+        before = contents(output) if os.path.isfile(output) else None
+        code, _, err = self.run_command(
+            "tokenize", "--model", self.directory, "--seq", "8",
+            "--data", self.path("data.jsonl"), "-o", output)
+        if before is not None:
+            self.assertEqual(contents(output), before)
+        return code, err
+
+    def test_nothing_given_is_written_over(self):
+        self.onto(self.output)  # the files exist now
+        elsewhere = os.path.dirname(self.output)
+        outside = os.path.join(elsewhere, "data.jsonl")
+        os.replace(self.path("data.jsonl"), outside)
+        os.symlink(outside, self.path("data.jsonl"))
+        code, err = self.onto(outside)
+        self.assertEqual(code, 64)
+        self.assertIn("is the data itself", err)
+        # As in the hub cache: the model's file is a link to a blob.
+        blob = os.path.join(elsewhere, "blob")
+        with open(blob, "w") as file:
+            file.write("{}")
+        os.symlink(blob, self.path("config.json"))
+        for path in (self.path("tokenizer.json"), blob):
+            code, err = self.onto(path)
+            self.assertEqual(code, 64)
+            self.assertIn("a file of the model's directory", err)
+        code, err = self.onto("/dev/null")
+        self.assertEqual(code, 64)
+        self.assertIn("/dev/null: is not a regular file", err)
+        self.assertEqual(self.onto(self.path("new.safetensors"))[0], 0)
+
+    def test_a_full_disk(self):
+        with mock.patch(
+            "peft_data.token_file.save_file",
+            side_effect=SafetensorError("I/O error: No space left on device"),
+        ):
+            code, _, err = self.tokenize([b'{"text": "a"}'])
+        self.assertEqual((code, err.count("\n")), (74, 1))
+        self.assertIn("data.safetensors: I/O error: No space left", err)
+        self.assertEqual(os.listdir(os.path.dirname(self.output)), [])
+
+    def test_a_full_disk_for_real(self):
+        """A limit on the size of files in the place of the disk's."""
+        self.tokenize([b'{"text": "a"}'] * 500)
+        os.unlink(self.output)
+        python = os.path.join(os.path.dirname(cli.__file__), "..")
+        ended = subprocess.run(
+            [
+                sys.executable, "-m", "peft_data", "tokenize", "--seq", "16",
+                "--model", self.directory, "--data", self.path("data.jsonl"),
+                "-o", self.output,
+            ],
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_FSIZE, (4096, 4096)
+            ),
+            env={**os.environ, "PYTHONPATH": python, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(ended.returncode, 74, ended.stderr)
+        self.assertEqual(ended.stderr.count("\n"), 1, ended.stderr)
+        self.assertEqual(os.listdir(os.path.dirname(self.output)), [])
+
+    def test_notes(self):
+        lines = [b'{"text": "a", "id": 1}', b'{"text": "b", "id": 2, "u": 3}']
+        code, _, err = self.tokenize(lines)
+        self.assertEqual(code, 0)
+        self.assertEqual(
+            err,
+            f"peft-data: note: {self.path('data.jsonl')}: ignored fields:"
+            " 'id', 'u'\n",
+        )
+        os.unlink(self.path("tokenizer_config.json"))
+        ask = (
+            "tokenize", "--model", self.directory, "--seq", "8",
+            "--data", self.path("data.jsonl"), "-o", self.output,
+        )
+        _, _, err = self.run_command(*ask)
+        self.assertIn("do not end with an EOS token", err)
+        _, _, err = self.run_command(*ask, "--no-eos")
+        self.assertNotIn("EOS", err)
+
+    def test_two_forms_in_one_row(self):
+        code, _, err = self.tokenize([b"", b'{"text": "a", "completion": "b"}'])
+        self.assertEqual(code, 65)
+        self.assertIn("data.jsonl:2: has 'completion' as well as 'text'", err)
+        code, _, err = self.run_command(
+            "encode", "--model", self.directory,
+            stdin='"a"\n\n{"prompt": "a", "messages": []}\n')
+        self.assertEqual(code, 65)
+        self.assertIn("stdin:3: has 'messages' as well as 'prompt'", err)
+
+    def test_pointers_and_pipes(self):
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+        code, _, err = self.tokenize([pointer])
+        self.assertEqual(code, 65)
+        self.assertIn(
+            "data.jsonl: is a Git LFS pointer, not the file itself; run `git"
+            f" lfs pull` in {self.directory}", err)
+        os.unlink(self.path("data.jsonl"))
+        os.mkfifo(self.path("data.jsonl"))
+        code, _, err = self.run_command(
+            "tokenize", "--model", self.directory, "--seq", "8",
+            "--data", self.path("data.jsonl"), "-o", self.output)
+        self.assertEqual(code, 65)
+        self.assertIn("data.jsonl: is not a regular file", err)
+        with open(self.path("tokenizer.json"), "wb") as file:
+            file.write(pointer)
+        code, _, err = self.run_command(
+            "encode", "--model", self.directory, stdin='"a"\n')
+        self.assertEqual(code, 65)
+        self.assertIn("tokenizer.json: is a Git LFS pointer", err)
+
+    def test_ids_beyond_the_vocabulary(self):
+        make_model(self.directory)
+        ask = ("decode", "--model", self.directory)
+        code, out, err = self.run_command(*ask, stdin="[1]\n[260]\n")
+        self.assertEqual(code, 65)
+        self.assertIn(
+            "stdin:2: token id 260 is not in the vocabulary of 260", err)
+        for wrong in ("[-1]", "[true]", '["a"]', "[99999999999]"):
+            self.assertEqual(self.run_command(*ask, stdin=wrong)[0], 65, wrong)
+        with open(self.path("config.json"), "w") as file:
+            json.dump({"vocab_size": 300}, file)
+        code, out, _ = self.run_command(*ask, stdin="[260, 299]\n")
+        self.assertEqual((code, out), (0, '""\n'))
+        self.assertEqual(self.run_command(*ask, stdin="[300]\n")[0], 65)
 
 
 if __name__ == "__main__":
