@@ -38,7 +38,8 @@ fi
 [ -x "$peftc" ] || stop 74 "$peftc is no program"
 
 work=$ROOT/build/gpu-sm$arch log=$ROOT/build/gpu_bundle.log
-static="-static-libstdc++ -static-libgcc"
+# What nothing calls goes: libstdc++.a's random_device alone asks for a newer glibc.
+static="-static-libstdc++ -static-libgcc -Wl,--gc-sections"
 targets=(peft-run peft_cuda peft-card-conformance)
 say "building for sm_$arch (build/gpu-sm$arch)"
 mkdir -p "$work"

@@ -88,6 +88,9 @@ public:
     EXPECT_EQ(fault.kind, 0) << launch.spec->name << " with a closed gate";
   }
 
+  /// Before the place itself ends.
+  static void freeWorkspace() { workspace = nullptr; }
+
   static void agree(Case &launch);
   static void agreeOnFault(Case &launch, int64_t found);
 
@@ -192,6 +195,14 @@ private:
   std::vector<cuda::Operand> bound;
   static inline std::unique_ptr<Allocation> workspace;
 };
+
+namespace {
+class Ending final : public testing::Environment {
+  void TearDown() override { CudaRun::freeWorkspace(); }
+};
+[[maybe_unused]] const testing::Environment *ending =
+    testing::AddGlobalTestEnvironment(new Ending);
+} // namespace
 
 void CudaRun::agree(Case &launch) {
   Fault onPlain = launch.run(Path::plain, 1);
