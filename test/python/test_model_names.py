@@ -85,9 +85,10 @@ class HubTest(Case):
         self.reference("gone")
         with self.assertRaisesRegex(DataError, "download is incomplete"):
             self.resolve()
-        self.reference("../x")
-        with self.assertRaisesRegex(DataError, "not hold the name"):
-            self.resolve()
+        for commit in ("../x", "..", ""):
+            self.reference(commit)
+            with self.assertRaisesRegex(DataError, "not hold the name"):
+                self.resolve()
 
     def test_the_variables(self):
         self.assertEqual(self.resolve(HF_HOME=self.directory), self.snapshot)
