@@ -112,8 +112,9 @@ static Status checkPlace(const Plan &plan, const Buffer &buffer) {
   if (buffer.weight != none)
     return badInput("it has an arena and a weight; an initializer copies");
   const Arena &arena = plan.arenas[buffer.arena];
-  uint64_t alignment =
-      plan.deviceKind == DeviceKind::cuda ? cardAlignment : bufferAlignment;
+  bool onCard = plan.deviceKind == DeviceKind::cuda &&
+                plan.arenas[buffer.arena].space != Space::pageable;
+  uint64_t alignment = onCard ? cardAlignment : bufferAlignment;
   if (buffer.offset % alignment)
     return badInput("its offset " + number(buffer.offset) +
                     " is not a multiple of " + number(alignment));

@@ -77,8 +77,9 @@ std::vector<Product> peft::productsOf(const Plan &plan) {
 //===----------------------------------------------------------------------===//
 
 namespace {
+/// As far as a card wants it, which serves every device.
 uint64_t alignedSize(uint64_t bytes) {
-  return (bytes + bufferAlignment - 1) / bufferAlignment * bufferAlignment;
+  return (bytes + cardAlignment - 1) / cardAlignment * cardAlignment;
 }
 
 /// Puts buffers one after the other and launches behind each other.

@@ -174,7 +174,7 @@ case("threads above the plan's", 64, "9", ["--threads", "9"])
 case("cuda without its library", 78, "--device cuda: PEFT_CUDA_PLUGIN names nowhere.so",
      ["--device", "cuda"], env={"PEFT_CUDA_PLUGIN": "nowhere.so"})
 case("a library that is no plug-in", 78, "is no plug-in of peft-run", ["--device", "cuda:1"],
-     env={"PEFT_CUDA_PLUGIN": "libc.so.6"})
+     env={"PEFT_CUDA_PLUGIN": "/lib/x86_64-linux-gnu/libc.so.6"})
 case("unknown device", 64, "tpu", ["--device", "tpu"])
 case("unknown path", 64, "PEFT_CPU", env={"PEFT_CPU": "neon"})
 for later in ("--resume", "--save-every=5", "--eval-every=5", "--keep=2"):

@@ -60,7 +60,7 @@ TEST(PlanVerifier, Header) {
       {"compute", [](Plan &p) { p.compute = DType::i32; }, "compute is i32"},
       {"a CPU's plan for a card",
        [](Plan &p) { p.deviceKind = DeviceKind::cuda; },
-       "shared workspace is absent"},
+       "is not a multiple of 256"},
       {"batch", [](Plan &p) { p.batch = 0; }, "batch is 0"},
       {"seq", [](Plan &p) { p.seq = uint64_t(1) << 40; }, "seq is"},
       {"vocab", [](Plan &p) { p.vocab = 0; }, "vocab is 0"},

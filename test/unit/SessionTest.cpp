@@ -507,7 +507,7 @@ TEST_F(HalfSessionTest, theScaleIsThatOfTheFirstStepWithTokens) {
   options.train.steps = 3;
   expectOk();
   std::vector<nlohmann::json> lines = metrics();
-  EXPECT_EQ(lines[0]["loss_scale"], 0) << "nothing to scale";
+  EXPECT_FALSE(lines[0].contains("loss_scale")) << "nothing to scale";
   EXPECT_EQ(lines[0]["skipped"], true);
   EXPECT_EQ(lines[1]["loss_scale"], 32768) << "two tokens";
   EXPECT_EQ(lines[2]["loss_scale"], 32768);

@@ -118,7 +118,11 @@ public:
   Plan plan;
 
 private:
-  static uint64_t aligned(uint64_t size) { return (size + 63) / 64 * 64; }
+  uint64_t aligned(uint64_t size) const {
+    uint64_t unit =
+        plan.deviceKind == DeviceKind::cuda ? cardAlignment : bufferAlignment;
+    return (size + unit - 1) / unit * unit;
+  }
 
   uint32_t add(const std::string &name, DType type, std::vector<uint64_t> shape,
                BufferClass kind) {
@@ -169,7 +173,8 @@ private:
     buffer.entry = static_cast<uint32_t>(plan.entries.size() - 1);
     buffer.arena = 1;
     buffer.offset = scratchBytes;
-    scratchBytes += aligned(bytes);
+    scratchBytes += (bytes + bufferAlignment - 1) / bufferAlignment *
+                    bufferAlignment;
     plan.arenas[1].size = std::max(plan.arenas[1].size, scratchBytes);
     return index;
   }

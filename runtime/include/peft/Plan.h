@@ -22,8 +22,8 @@
 namespace peft {
 
 constexpr uint32_t none = 0xffffffffu;
-/// Every arena offset is a multiple of this; in a plan for a card, of
-/// cardAlignment, as the card's library wants its operands.
+/// Every arena offset is a multiple of this; in what a card can reach of a plan
+/// for it, of cardAlignment, as the card's library wants its operands.
 constexpr uint64_t bufferAlignment = 64;
 constexpr uint64_t cardAlignment = 256;
 
