@@ -209,7 +209,7 @@ TEST(KernelSpec, APlanForACardHasTheScratchOfTheCpuToo) {
   EXPECT_EQ(cpu.hostShared, 0u);
   EXPECT_EQ(card.hostShared, cpu.shared);
   EXPECT_EQ(card.thread, cpu.thread + cpu.shared);
-  EXPECT_EQ(card.shared, 128u * 4 * 4);
+  EXPECT_EQ(card.shared, 128u * 4 * 8);
 }
 
 TEST(KernelSpec, SaturatingArithmetic) {
