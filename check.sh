@@ -56,6 +56,7 @@ part unit "$BIN/peft-unit-tests" --gtest_brief=1
 part conformance "$BIN/peft-conformance" --gtest_brief=1
 if [ -x "$BIN/peft-card-tests" ]; then
   part cuda-device "$BIN/peft-card-tests" --gtest_brief=1
+  part card-conformance "$BIN/peft-host-card-conformance" --gtest_brief=1
 else
   part cuda-device echo "0 passed, 0 failed, 1 skipped (no CUDA toolkit)"
 fi

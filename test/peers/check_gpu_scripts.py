@@ -66,7 +66,7 @@ def check_step(programs, root):
         sys.exit("gpu_step: the weights are still there")
     # What fails is recorded; what can be measured is.
     result, = step(f"{root}/nowhere", root, "tiny-bf16", "--steps", "3", "--variants",
-                   "peft-run,plain", "--keep")
+                   "peft-run,plain", "--keep", code=1)
     if not result["runs"]["plain"]["seconds"] or "error" not in result["runs"]["peft-run"]:
         sys.exit(f"gpu_step: without peft-run: {result['runs']}")
     os.remove(f"{root}/plans/tiny-f32/step.plan")
