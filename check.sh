@@ -26,11 +26,29 @@ passed=0 failed=0 skipped=0
 
 # part NAME COMMAND...: runs one part, counts its tests, shows what failed
 part() {
-  local name=$1 log=$ROOT/build/check/$1.log begin=$SECONDS code counts
+  local name=$1 begin=$SECONDS
   shift
-  "$@" >"$log" 2>&1
-  code=$?
-  read -r -a counts < <(python3 "$ROOT/scripts/count_tests.py" "$log" "$code")
+  "$@" >"$ROOT/build/check/$name.log" 2>&1
+  report "$name" $? $((SECONDS - begin))
+}
+
+# beside NAME COMMAND...: starts a part that needs only one of the cores; joined
+# waits for it
+beside() {
+  besideName=$1 besideBegin=$SECONDS
+  shift
+  "$@" >"$ROOT/build/check/$besideName.log" 2>&1 &
+  besideProcess=$!
+}
+joined() {
+  wait "$besideProcess"
+  report "$besideName" $? $((SECONDS - besideBegin))
+}
+
+# report NAME CODE SECONDS: counts what a part has written
+report() {
+  local log=$ROOT/build/check/$1.log counts
+  read -r -a counts < <(python3 "$ROOT/scripts/count_tests.py" "$log" "$2")
   if [ "${counts[1]}" != 0 ]; then
     grep -E '^(FAIL|ERROR)|FAILED|[Ee]rror:|Failure' "$log" | head -n 40
     tail -n 25 "$log"
@@ -40,7 +58,7 @@ part() {
   failed=$((failed + counts[1]))
   skipped=$((skipped + counts[2]))
   printf '%-22s %5d passed, %d failed, %d skipped  (%d s)\n' \
-    "$name" "${counts[@]}" $((SECONDS - begin))
+    "$1" "${counts[@]}" "$3"
 }
 
 require_debian
@@ -60,12 +78,13 @@ if [ -x "$BIN/peft-card-tests" ]; then
 else
   part cuda-device echo "0 passed, 0 failed, 1 skipped (no CUDA toolkit)"
 fi
+beside cuda-races "$BIN/peft-cuda-races" --gtest_brief=1
 part cuda-conformance "$BIN/peft-cuda-conformance" --gtest_brief=1
-part cuda-races "$BIN/peft-cuda-races" --gtest_brief=1
 part compiler-unit "$BIN/peftc-unit-tests" --gtest_brief=1
 part lit "$VENV/bin/lit" -v --param "bin=$BIN" test
 part python "$PYTHON" -m unittest discover -s test/python
 part golden "$PYTHON" test/golden/run_golden.py --bin "$BIN"
+joined
 part same-bits "$PYTHON" test/e2e/same_bits.py --bin "$BIN"
 for script in test/e2e/*_test.py; do
   [ -e "$script" ] || continue
