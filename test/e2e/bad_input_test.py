@@ -481,6 +481,10 @@ case("gradients over the weights", 64, "never written",
 case("a head that differs from a tied embedding", 65, "tie_word_embeddings",
      prepare=lambda w: w.tensors(lambda t: t.update(
          {"lm_head.weight": np.ones((VOCAB, HIDDEN), np.float32)})))
+case("a trained value that f16 cannot hold", 76, "norm.weight holds 9.*more than f16 can hold",
+     replace=["all.plan", "--model", "model", "--data", "data.safetensors", "-o", "OUT",
+              "--steps", "1", "--save-dtype", "f16"],
+     prepare=lambda w: w.tensors(lambda t: t["model.norm.weight"].__setitem__(0, 9e4)))
 case("gradients into nowhere", 74, "nowhere", ["--dump-gradients", "nowhere/g.safetensors"])
 
 
