@@ -93,8 +93,7 @@ static LaunchCost costOf(const peft::Plan &plan, const peft::Launch &launch) {
     operand = {true, buffer.dtype, buffer.shape};
     if (embedding && isTable(spec->operands[i]))
       continue;
-    largest =
-        std::max(largest, double(buffer.size) / double(byteSize(buffer.dtype)));
+    largest = std::max(largest, double(buffer.elements()));
     bool twice = spec->operands[i].access == peft::Access::inout;
     cost.bytes += double(buffer.size) * (twice ? 2 : 1);
   }

@@ -141,9 +141,7 @@ void PlanWriter::add(plan::BufferOp op) {
   peft::Buffer &buffer = plan.buffers.emplace_back();
   buffer.name = op.getName().str();
   shapeOf(op, op.getType(), buffer.dtype, buffer.shape);
-  buffer.size = peft::byteSize(buffer.dtype);
-  for (uint64_t extent : buffer.shape)
-    buffer.size *= extent;
+  buffer.size = peft::byteCount(buffer.dtype, buffer.elements());
   buffer.kind = word<peft::BufferClass>(op, classWords, op.getKind());
   buffer.entry = plan.entries.empty() ? peft::none : plan.entries.size() - 1;
   if (op.getWeight())

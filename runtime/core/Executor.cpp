@@ -13,10 +13,6 @@ static std::string quoted(std::string_view text) {
   return "'" + std::string(text) + "'";
 }
 
-static uint64_t elements(const Buffer &buffer) {
-  return buffer.size / byteSize(buffer.dtype);
-}
-
 Expected<std::unique_ptr<Executor>>
 Executor::create(Plan plan, BoundWeights weights,
                  std::unique_ptr<Device> device,
@@ -99,9 +95,9 @@ Status Executor::initialize(uint64_t seed) {
         continue;
       }
     }
-    for (uint64_t first = 0; first < elements(buffer); first += pieceElements) {
+    for (uint64_t first = 0; first < buffer.elements(); first += pieceElements) {
       std::span<float> part(piece.data(),
-                            std::min(pieceElements, elements(buffer) - first));
+                            std::min(pieceElements, buffer.elements() - first));
       values.produce(first, part);
       narrow(buffer.dtype, part, rounded.data());
       uint64_t size = byteSize(buffer.dtype);
@@ -134,7 +130,7 @@ static Status checkPort(const Plan &plan, uint32_t port, DType type,
   if (buffer.dtype == type && buffer.size == bytes)
     return {};
   return usageError("port " + quoted(plan.ports[port].name) + " holds " +
-                    std::to_string(elements(buffer)) + " elements of " +
+                    std::to_string(buffer.elements()) + " elements of " +
                     std::string(name(buffer.dtype)) + ", given are " +
                     std::to_string(bytes / byteSize(type)) + " of " +
                     std::string(name(type)));
@@ -212,7 +208,7 @@ Status Executor::clear(std::string_view name) {
 //===----------------------------------------------------------------------===//
 
 uint64_t Executor::parameterElements(size_t index) const {
-  return elements(planValue.buffers[planValue.parameters[index].buffer]);
+  return planValue.buffers[planValue.parameters[index].buffer].elements();
 }
 
 Status Executor::readParameter(size_t index, uint64_t offset,

@@ -3,6 +3,7 @@
 
 #include "../schema/CpuWorkspace.h"
 #include "../schema/CudaWorkspace.h"
+#include "../schema/QuantizedParts.h"
 
 #include <unordered_map>
 

@@ -69,7 +69,8 @@ Offset<fb::Weight> Encoder::weight(const Weight &weight) {
     return fb::CreateSlice(builder, slice.axis, slice.start, slice.extent);
   });
   return fb::CreateWeight(builder, name, as<fb::DType>(weight.dtype), shape,
-                          slices);
+                          slices, as<fb::WeightPart>(weight.part), weight.of,
+                          weight.block, weight.nested);
 }
 
 Offset<fb::Parameter> Encoder::parameter(const Parameter &parameter) {

@@ -57,7 +57,8 @@ void LedgerBuilder::addLaunch(const Launch &launch) {
   row.compute = type;
   ++row.launches;
   for (size_t i = 0; i < spec.operands.size(); ++i)
-    if (spec.operands[i].types == "W" && buffer(i) && spec.name != "embed_fwd")
+    if (spec.operands[i].types.starts_with("W") && buffer(i) &&
+        spec.name != "embed_fwd")
       addConversion(spec.name, spec.operands[i].name, buffer(i)->dtype, type,
                     buffer(i)->name);
   if (spec.name == "cast" || spec.name == "gather_rows" ||

@@ -7,10 +7,6 @@
 
 namespace peft::verifier {
 
-static uint64_t elements(const Buffer &buffer) {
-  return buffer.size / byteSize(buffer.dtype);
-}
-
 /// Buffer `index` must be persistent, in an arena and of `dtype`.
 static Status checkPersistent(const Plan &plan, uint32_t index,
                               const char *role) {
@@ -28,9 +24,9 @@ static Status checkTyped(const Plan &plan, uint32_t index, DType dtype,
                          uint64_t count, const char *role) {
   PEFT_TRY(checkPersistent(plan, index, role));
   const Buffer &buffer = plan.buffers[index];
-  if (buffer.dtype != dtype || elements(buffer) != count)
+  if (buffer.dtype != dtype || buffer.elements() != count)
     return badInput(std::string(role) + " " + quoted(buffer.name) + " has " +
-                    std::to_string(elements(buffer)) + " elements of " +
+                    std::to_string(buffer.elements()) + " elements of " +
                     std::string(name(buffer.dtype)) + ", needed are " +
                     std::to_string(count) + " of " + std::string(name(dtype)));
   return {};
@@ -57,9 +53,9 @@ static Status checkInitializer(const Plan &plan, const Initializer &start) {
     held *= extent;
   if (!weight.slices.empty())
     held = held / weight.shape[weight.slices[0].axis] * weight.slices[0].extent;
-  if (held != elements(buffer))
+  if (held != buffer.elements())
     return badInput("buffer " + quoted(buffer.name) + " has " +
-                    std::to_string(elements(buffer)) + " elements, weight " +
+                    std::to_string(buffer.elements()) + " elements, weight " +
                     quoted(weight.name) + " has " + std::to_string(held));
   if (buffer.dtype != weight.dtype &&
       !(isFloat(buffer.dtype) && isFloat(weight.dtype)))
@@ -104,7 +100,7 @@ static Status checkParameter(const Plan &plan, const Parameter &parameter) {
     return badInput("it is of group " + std::to_string(parameter.group) +
                     " of " + std::to_string(plan.groups.size()));
   PEFT_TRY(checkPersistent(plan, parameter.buffer, "its buffer"));
-  uint64_t count = elements(plan.buffers[parameter.buffer]);
+  uint64_t count = plan.buffers[parameter.buffer].elements();
   auto check = [&](uint32_t index, const char *role) {
     return checkTyped(plan, index, DType::f32, count, role);
   };
@@ -122,7 +118,7 @@ static Status checkPort(const Plan &plan, const Port &port) {
     return badInput("it has no name");
   PEFT_TRY(checkText(port.name, "name"));
   PEFT_TRY(checkPersistent(plan, port.buffer, "its buffer"));
-  uint64_t count = elements(plan.buffers[port.buffer]);
+  uint64_t count = plan.buffers[port.buffer].elements();
   if (port.kind == Port::Kind::scalar && count != 1)
     return badInput("a scalar has one element, this one has " +
                     std::to_string(count));

@@ -23,7 +23,8 @@ Fault describeLinearFwd(const Call &call, Gemm &gemm) {
   gemm.compute = call[x].type;
   gemm.rows = activeRows(call[count], call.integer(row_start), call[x].rows);
   gemm.columns = call[w].rows;
-  gemm.products[0] = {call[x], call[w], false, true, call[x].columns};
+  gemm.products[0] = {call[x], call[w], false, true, call[x].columns,
+                      readQuantized(call, {w, absmax, nested_absmax, tables, block, nested})};
   gemm.init = call[init];
   gemm.bias = call[bias];
   gemm.out = call[y];
@@ -36,7 +37,8 @@ Fault describeLinearLoraFwd(const Call &call, Gemm &gemm) {
   gemm.compute = call[x].type;
   gemm.rows = activeRows(call[count], call.integer(row_start), call[x].rows);
   gemm.columns = call[w].rows;
-  gemm.products[0] = {call[x], call[w], false, true, call[x].columns};
+  gemm.products[0] = {call[x], call[w], false, true, call[x].columns,
+                      readQuantized(call, {w, absmax, nested_absmax, tables, block, nested})};
   gemm.products[1] = {call[t], call[b], false, true, call[t].columns};
   gemm.productCount = 2;
   gemm.init = call[init];
@@ -50,7 +52,8 @@ Fault describeLinearDx(const Call &call, Gemm &gemm) {
   gemm.compute = call[dy].type;
   gemm.rows = activeRows(call[count], call.integer(row_start), call[dy].rows);
   gemm.columns = call[w].columns;
-  gemm.products[0] = {call[dy], call[w], false, false, call[dy].columns};
+  gemm.products[0] = {call[dy], call[w], false, false, call[dy].columns,
+                      readQuantized(call, {w, absmax, nested_absmax, tables, block, nested})};
   gemm.init = call[init];
   gemm.out = call[dx];
   gemm.scale = static_cast<float>(call.real(scale));
@@ -63,7 +66,8 @@ Fault describeLinearLoraDx(const Call &call, Gemm &gemm) {
   gemm.rows = activeRows(call[count], call.integer(row_start), call[dy].rows);
   gemm.columns = call[w].columns;
   gemm.products[0] = {call[dt], call[a], false, false, call[dt].columns};
-  gemm.products[1] = {call[dy], call[w], false, false, call[dy].columns};
+  gemm.products[1] = {call[dy], call[w], false, false, call[dy].columns,
+                      readQuantized(call, {w, absmax, nested_absmax, tables, block, nested})};
   gemm.productCount = 2;
   gemm.firstApart = true;
   gemm.init = call[init];

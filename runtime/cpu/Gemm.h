@@ -10,6 +10,7 @@
 #define PEFT_CPU_GEMM_H
 
 #include "Dropout.h"
+#include "Quantized.h"
 
 namespace peft::cpu {
 
@@ -19,6 +20,7 @@ struct Product {
   Operand left, right;
   bool leftTransposed = false, rightTransposed = false;
   uint64_t depth = 0;
+  Quantized rightQuantized = {}; ///< what `right` holds the codes of
 };
 
 enum class Masked : uint8_t {

@@ -27,7 +27,7 @@ Status checkPort(const Plan &plan, const NeededPort &needed) {
     return badInput(where + " is missing" + hint);
   const Port &port = plan.ports[index];
   const Buffer &buffer = plan.buffers[port.buffer];
-  uint64_t found = buffer.size / byteSize(buffer.dtype);
+  uint64_t found = buffer.elements();
   if (port.kind != needed.kind)
     return badInput(where + " is of another kind" + hint);
   if (buffer.dtype != needed.dtype || found != needed.elements)

@@ -39,6 +39,40 @@ TEST_F(Conformance, embed_fwd) {
     }
 }
 
+/// Rows of odd length, so that a row begins inside a byte and inside a block.
+TEST(Embedding, ofAQuantizedTable) {
+  for (const Quantization &how : quantizations)
+    for (uint64_t width : {1, 48, 203}) {
+      Case launch("embed_fwd");
+      launch.input("ids", DType::i32, 1, rows, idOf)
+          .output("y", DType::f32, rows, width);
+      const std::vector<double> table =
+          launch.quantized("table", how, vocab, width);
+      launch.expectSameBits();
+      std::vector<double> y(rows * width);
+      for (uint64_t i = 0; i < y.size(); ++i)
+        y[i] = table[uint64_t(idOf(i / width)) * width + i % width];
+      launch.expectNear("y", y, 0);
+      launch.poke("ids", 5, double(vocab));
+      launch.expectFault(int64_t(vocab));
+    }
+}
+
+TEST_F(Conformance, dequantize) {
+  for (const Quantization &how : quantizations)
+    for (DType type : computeTypes)
+      for (auto [rows, columns] :
+           {std::pair<uint64_t, uint64_t>{67, 128}, {35, 241}, {1, 1}}) {
+        Case launch("dequantize");
+        launch.output("y", type, rows, columns);
+        std::vector<double> values = launch.quantized("w", how, rows, columns);
+        launch.expectSameBits();
+        for (double &value : values)
+          value = rounded(type, value);
+        launch.expectNear("y", values, 0);
+      }
+}
+
 TEST_F(Conformance, embed_dw) {
   struct Shape {
     uint64_t rows, width;

@@ -5,6 +5,7 @@
 // fault that names it.
 //
 //===----------------------------------------------------------------------===//
+#include "../Decode.h"
 #include "Parallel.h"
 
 namespace peft::cpu::PEFT_PATH {
@@ -57,10 +58,20 @@ Fault embed_fwd(const Call &call) {
   if (Fault fault = checkRange(ids, rows, call[op::table].rows,
                                "a token id is outside the embedding table"))
     return fault;
+  F32 *y = call[op::y].as<F32>();
+  if (Quantized weight = readQuantized(
+          call, {op::table, op::absmax, op::nested_absmax, op::tables,
+                 op::block, op::nested})) {
+    parallel(call, rows, rowGrain(width), [=](uint64_t begin, uint64_t end) {
+      for (uint64_t i = begin; i < end; ++i)
+        decode(weight, static_cast<uint64_t>(ids[i]) * width, width,
+               y + i * width);
+    });
+    return {};
+  }
   withElement(call[op::table].type, [&](auto element) {
     using W = decltype(element);
     const W *table = call[op::table].as<W>();
-    F32 *y = call[op::y].as<F32>();
     parallel(call, rows, rowGrain(width), [=](uint64_t begin, uint64_t end) {
       for (uint64_t i = begin; i < end; ++i)
         copyRow(table + static_cast<uint64_t>(ids[i]) * width, y + i * width,

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "cuda/Kernels.h"
 #include "cuda/Numbers.h"
+#include "cuda/Quantized.h"
 #include "cuda/RowIndex.h"
 
 namespace peft::cuda {
@@ -72,6 +73,12 @@ Status embed_fwd(const Call &call) {
                        nullptr,
                        FaultKind::id,
                        call.fault};
+  if (isQuantized(call[op::table].type))
+    return embedQuantized(
+        call, index,
+        readQuantized(call, {op::table, op::absmax, op::nested_absmax,
+                             op::tables, op::block, op::nested}),
+        call[op::y]);
   return launch(call, rowGrid(rows),
                 columns % packSize == 0 ? gather<packSize> : gather<1>, index,
                 FloatsIn(call[op::table]), FloatsOut(call[op::y]), columns);

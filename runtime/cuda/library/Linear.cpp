@@ -25,6 +25,20 @@ public:
   }
   Operand rounded(const Operand &operand) { return rounded(operand, compute); }
 
+  /// A weight in the compute type: itself, or a copy that is rounded or made
+  /// from codes.
+  Operand weight(const QuantizedOperands &parts) {
+    const Operand &stored = call[parts.codes];
+    if (!isQuantized(stored.type))
+      return rounded(stored);
+    LinearStep step;
+    step.kind = Kind::dequantize;
+    step.weight = readQuantized(call, parts);
+    step.to = area(stored.rows, stored.columns, compute);
+    work.steps.push_back(step);
+    return step.to;
+  }
+
   /// `operand` with zeros in the rows that the count leaves out.
   Operand counted(const Operand &operand, const Operand &count,
                   int64_t rowStart) {
@@ -127,7 +141,7 @@ private:
 LinearWork linearFwd(const Call &call) {
   using namespace kernels::linear_fwd;
   Builder builder(call, call[x].type);
-  Operand weight = builder.rounded(call[w]);
+  Operand weight = builder.weight({w, absmax, nested_absmax, tables, block, nested});
   builder.products(call[y], {{.left = call[x], .right = weight, .out = {},
                               .rightTransposed = true}},
                    call[init], call[bias], static_cast<float>(call.real(scale)));
@@ -137,7 +151,7 @@ LinearWork linearFwd(const Call &call) {
 LinearWork linearLoraFwd(const Call &call) {
   using namespace kernels::linear_lora_fwd;
   Builder builder(call, call[x].type);
-  Operand up = builder.rounded(call[b]), weight = builder.rounded(call[w]);
+  Operand up = builder.rounded(call[b]), weight = builder.weight({w, absmax, nested_absmax, tables, block, nested});
   Product small{.left = call[t], .right = up, .out = {}, .rightTransposed = true};
   Product large{.left = call[x], .right = weight, .out = {},
                 .rightTransposed = true};
@@ -148,7 +162,7 @@ LinearWork linearLoraFwd(const Call &call) {
 LinearWork linearDx(const Call &call) {
   using namespace kernels::linear_dx;
   Builder builder(call, call[dy].type);
-  Operand weight = builder.rounded(call[w]);
+  Operand weight = builder.weight({w, absmax, nested_absmax, tables, block, nested});
   builder.products(call[dx], {{.left = call[dy], .right = weight, .out = {}}},
                    call[init], {}, static_cast<float>(call.real(scale)));
   return builder.take();
@@ -157,7 +171,7 @@ LinearWork linearDx(const Call &call) {
 LinearWork linearLoraDx(const Call &call) {
   using namespace kernels::linear_lora_dx;
   Builder builder(call, call[dy].type);
-  Operand weight = builder.rounded(call[w]);
+  Operand weight = builder.weight({w, absmax, nested_absmax, tables, block, nested});
   Product large{.left = call[dy], .right = weight, .out = {}};
   if (call.real(dropout) > 0) {
     Operand sum = builder.wide(call[dx]);

@@ -11,6 +11,7 @@
 #define PEFT_CUDA_LIBRARY_LINEAR_H
 
 #include "cuda/Call.h"
+#include "cuda/Quantized.h"
 
 #include <compare>
 #include <vector>
@@ -46,6 +47,7 @@ ProductShape shapeOf(const Product &product, uint64_t workspaceBytes);
 struct LinearStep {
   enum class Kind : uint8_t {
     convert, ///< to = from in to's type
+    dequantize, ///< to = the values of `weight` in to's type
     rows,    ///< to = from below the count, zero from there on
     start,   ///< to = from + bias rounded to `compute`; `from` is optional
     product, ///< `product`
@@ -60,6 +62,7 @@ struct LinearStep {
   Operand count; ///< i32, device memory
   int64_t rowStart = 0;
   Product product;
+  QuantizedWeight weight;
 };
 
 struct LinearWork {

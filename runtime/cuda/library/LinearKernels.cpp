@@ -11,6 +11,8 @@ static Status runStep(const Call &call, const LinearStep &step,
   switch (step.kind) {
   case LinearStep::Kind::convert:
     return convertElements(call, step.from, step.to);
+  case LinearStep::Kind::dequantize:
+    return dequantizeTo(call, step.weight, step.to);
   case LinearStep::Kind::rows:
     return copyCountedRows(call, step.from, step.to, step.count, step.rowStart);
   case LinearStep::Kind::start:

@@ -9,6 +9,7 @@
 #include "LinearProblem.h"
 
 #include "cpu/Numbers.h"
+#include "cpu/Quantized.h"
 #include "cuda/library/Linear.h"
 
 #include <cmath>
@@ -86,6 +87,23 @@ void copyRows(const cuda::LinearStep &step) {
   }
 }
 
+void dequantize(const cuda::LinearStep &step) {
+  const cuda::QuantizedWeight &from = step.weight;
+  cpu::Quantized weight{from.codes.data,
+                        from.codes.type,
+                        from.codes.elements(),
+                        from.absmax.data,
+                        from.nestedAbsmax.data,
+                        from.tables.data,
+                        cpu::Divisor(from.codes.type == DType::i8
+                                         ? from.codes.columns
+                                         : from.block),
+                        cpu::Divisor(std::max<uint64_t>(1, from.nested))};
+  ASSERT_EQ(weight.elements, step.to.elements());
+  for (uint64_t i = 0; i < weight.elements; ++i)
+    store(step.to, i, weight.value(i));
+}
+
 void execute(const cuda::LinearWork &work) {
   for (const cuda::LinearStep &step : work.steps)
     switch (step.kind) {
@@ -93,6 +111,9 @@ void execute(const cuda::LinearWork &work) {
       ASSERT_EQ(step.from.elements(), step.to.elements());
       for (uint64_t i = 0; i < step.to.elements(); ++i)
         store(step.to, i, load(step.from, i));
+      break;
+    case Kind::dequantize:
+      dequantize(step);
       break;
     case Kind::rows:
       copyRows(step);
@@ -144,6 +165,7 @@ struct Variant {
   DType compute = DType::f32, weight = DType::f32, out = DType::f32;
   bool init = false, bias = false, inPlace = false;
   int64_t count = -1; ///< below 0: absent
+  const conformance::Quantization *quantized = nullptr;
 };
 
 std::string describe(const Variant &variant) {
@@ -167,7 +189,10 @@ LinearProblem makeProblem(const std::string &kernel, const Variant &variant) {
   bool down = kernel.starts_with("lora_down");
   bool dx = kernel.ends_with("_dx");
   add("x", variant.compute, m, k);
-  add("w", variant.weight, n, k);
+  if (variant.quantized && problem.spec->findOperand("w") >= 0)
+    problem.addQuantized("w", *variant.quantized, n, k);
+  else
+    add("w", variant.weight, n, k);
   add("dy", variant.compute, m, n);
   add("t", variant.compute, m, r);
   add("dt", variant.compute, m, r);
@@ -236,6 +261,17 @@ TEST(CudaLinear, describedStepsGiveWhatTheCpuGives) {
   for (const char *kernel : family)
     for (const Variant &variant : variantsOf(kernel))
       expectSame(makeProblem(kernel, variant), variant);
+}
+
+TEST(CudaLinear, aQuantizedWeightIsDecodedFirst) {
+  for (const char *kernel :
+       {"linear_fwd", "linear_lora_fwd", "linear_dx", "linear_lora_dx"})
+    for (DType compute : {DType::f32, DType::bf16})
+      for (const conformance::Quantization &how : conformance::quantizations) {
+        Variant variant{.compute = compute, .weight = compute, .out = compute};
+        variant.quantized = &how;
+        expectSame(makeProblem(kernel, variant), variant);
+      }
 }
 
 TEST(CudaLinear, undefinedRowsPastTheCountStayOutOfSums) {

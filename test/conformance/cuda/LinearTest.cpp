@@ -117,6 +117,25 @@ TEST_F(Conformance, linear_lora_dx) {
   });
 }
 
+/// Codes become a weight in the workspace first.
+TEST(QuantizedLinear, agrees) {
+  const Sizes of = sizes[1];
+  for (DType type : computeTypes)
+    for (const Quantization &how : quantizations) {
+      Case forward("linear_lora_fwd");
+      forward.input("x", type, of.m, of.k)
+          .input("t", type, of.m, of.r)
+          .input("b", DType::f32, of.n, of.r)
+          .output("y", type, of.m, of.n);
+      forward.quantized("w", how, of.n, of.k);
+      forward.slack(4).expectSameBits();
+      Case backward("linear_dx");
+      backward.input("dy", type, of.m, of.n).output("dx", type, of.m, of.k);
+      backward.quantized("w", how, of.n, of.k);
+      backward.slack(4).expectSameBits();
+    }
+}
+
 TEST_F(Conformance, linear_dw) {
   forCases([](DType type, DType, const Sizes &of, const Rows &rows) {
     Case launch("linear_dw");
