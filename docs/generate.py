@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DIALECTS = {"NN": "nn", "Lora": "lora", "Plan": "plan"}
+DIALECTS = {"NNOps": "nn", "LoraOps": "lora", "QWTypes": "qw", "PlanOps": "plan"}
 
 
 def tablegen():
@@ -62,8 +62,9 @@ def kernels():
 
 
 def pages():
-    for folder, dialect in DIALECTS.items():
-        definitions = f"{ROOT}/include/peftc/Dialect/{folder}/{folder}Ops.td"
+    for file, dialect in DIALECTS.items():
+        folder = re.sub("(Ops|Types)$", "", file)
+        definitions = f"{ROOT}/include/peftc/Dialect/{folder}/{file}.td"
         yield f"docs/Dialects/{folder}.md", run("-gen-dialect-doc", f"-dialect={dialect}", definitions)
     passes = run("-gen-pass-doc", f"{ROOT}/include/peftc/Transforms/Passes.td")
     yield "docs/Passes.md", "# Passes\n\n" + re.sub(r"\(\* example filepath=(\S+) \*\)", example, passes)

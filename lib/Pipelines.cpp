@@ -1,6 +1,7 @@
 //===- Pipelines.cpp - the stages from a model to a plan ------------------===//
 #include "peftc/Pipelines.h"
 
+#include "peftc/Dialect/QW/QW.h"
 #include "peftc/Transforms/Passes.h"
 
 #include "mlir/IR/Diagnostics.h"
@@ -25,8 +26,18 @@ void peftc::populateModelToAdapted(OpPassManager &pm,
   else
     pm.addPass(
         createAttachAdapters(AttachAdaptersOptions{options.adapterConfig}));
-  if (!options.base.empty() && options.base != "stored")
+  if (qw::parseKind(options.base)) {
+    QuantizeBaseOptions quantize;
+    quantize.type = options.base;
+    quantize.block = options.quantizeBlock;
+    quantize.nested = options.doubleQuant;
+    quantize.head = options.quantizeHead;
+    quantize.include = options.quantizeInclude;
+    quantize.exclude = options.quantizeExclude;
+    pm.addPass(createQuantizeBase(quantize));
+  } else if (!options.base.empty() && options.base != "stored") {
     pm.addPass(createConvertBase(ConvertBaseOptions{options.base}));
+  }
   SpecializeModelOptions shapes;
   shapes.batch = options.batch;
   shapes.seq = options.seq;
@@ -49,7 +60,9 @@ void peftc::populateStepToConverted(OpPassManager &pm,
   plan.maxThreads = options.maxThreads;
   plan.target = options.target;
   plan.device = options.device;
-  plan.convertWeights = options.base.empty();
+  // A quantized base says nothing of the weights that are none.
+  plan.convertWeights =
+      options.base.empty() || qw::parseKind(options.base).has_value();
   pm.addPass(createConvertToPlan(plan));
   closeStage(pm, "converted");
 }
@@ -100,6 +113,12 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<std::string> base{*this, "base",
                            llvm::cl::desc("storage of frozen weights"),
                            llvm::cl::init("")};
+  Option<bool> doubleQuant{*this, "double-quant",
+                           llvm::cl::desc("quantize the scales, too"),
+                           llvm::cl::init(false)};
+  Option<bool> quantizeHead{*this, "quantize-head",
+                            llvm::cl::desc("quantize head and embedding, too"),
+                            llvm::cl::init(false)};
   Option<std::string> target{*this, "target",
                              llvm::cl::desc("name of the target"),
                              llvm::cl::init("cpu")};
@@ -166,6 +185,8 @@ static CompileOptions compileOptions(const PipelineOptions &flags) {
   options.seq = flags.seq;
   options.compute = flags.compute;
   options.base = flags.base;
+  options.doubleQuant = flags.doubleQuant;
+  options.quantizeHead = flags.quantizeHead;
   options.target = flags.target;
   options.device = flags.device;
   options.headChunkBytes = flags.headChunkBytes;

@@ -28,7 +28,13 @@ struct CompileOptions {
   /// Storage of frozen weights: f32, bf16, f16, or stored: as their file has
   /// them. Empty: stored, but on a card those that matrix products read are
   /// kept in the compute type.
+  /// nf4, fp4 and int8 quantize the linears of the layers.
   std::string base;
+  int64_t quantizeBlock = 64; ///< elements that share a scale
+  bool doubleQuant = false;   ///< the scales are quantized, too
+  bool quantizeHead = false;  ///< the head and the embedding are, too
+  /// Python expressions over a module's path: only these, all but these.
+  std::string quantizeInclude, quantizeExclude;
   std::string target = "cpu"; ///< name of the target, as the plan says it
   std::string device = "cpu"; ///< its kind: cpu or cuda
   /// The text of an adapter_config.json; ignored with trainAll.

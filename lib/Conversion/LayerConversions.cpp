@@ -16,6 +16,7 @@ LogicalResult StepConverter::lower(nn::EmbedOp op) {
   using namespace embed_fwd;
   KernelCall c = call(op, "embed_fwd");
   c.operand(ids, use(op.getIds())).operand(table, use(op.getTable()));
+  setParts(c, op.getTable());
   define(op, op.getResult(), c, y);
   return launch(op, c);
 }
@@ -23,8 +24,9 @@ LogicalResult StepConverter::lower(nn::EmbedOp op) {
 LogicalResult StepConverter::lower(nn::LinearOp op) {
   using namespace linear_fwd;
   KernelCall c = call(op, "linear_fwd");
+  if (failed(setWeight(op, c, op.getWeight())))
+    return failure();
   c.operand(x, use(op.getInput()))
-      .operand(w, useInProduct(op.getWeight()))
       .operand(init, use(op.getResidual()));
   if (op.getBias())
     c.operand(bias, useInProduct(*op.getBias()));
@@ -108,8 +110,9 @@ LogicalResult StepConverter::lower(lora::LinearOp op) {
 
   using namespace linear_lora_fwd;
   KernelCall c = call(op, "linear_lora_fwd");
+  if (failed(setWeight(op, c, op.getWeight())))
+    return failure();
   c.operand(x, use(op.getInput()))
-      .operand(w, useInProduct(op.getWeight()))
       .operand(t, projection)
       .operand(b, use(op.getB()))
       .operand(init, use(op.getResidual()));
@@ -126,8 +129,9 @@ LogicalResult StepConverter::lower(lora::LinearOp op) {
 LogicalResult StepConverter::lower(nn::LinearDxOp op) {
   using namespace linear_dx;
   KernelCall c = call(op, "linear_dx");
+  if (failed(setWeight(op, c, op.getWeight())))
+    return failure();
   c.operand(dy, use(op.getDy()))
-      .operand(w, useInProduct(op.getWeight()))
       .operand(init, use(op.getInit()))
       .set(scale, op.getScale().convertToDouble());
   define(op, op.getDx(), c, dx);
@@ -228,8 +232,9 @@ LogicalResult StepConverter::lower(nn::CastOp op) {
 LogicalResult StepConverter::lower(lora::LinearDxOp op) {
   using namespace linear_lora_dx;
   KernelCall c = call(op, "linear_lora_dx");
+  if (failed(setWeight(op, c, op.getWeight())))
+    return failure();
   c.operand(dy, use(op.getDy()))
-      .operand(w, useInProduct(op.getWeight()))
       .operand(dt, use(op.getDt()))
       .operand(a, use(op.getA()))
       .operand(init, use(op.getInit()));

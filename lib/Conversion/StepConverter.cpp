@@ -78,12 +78,61 @@ void StepConverter::setDropout(KernelCall &call, double dropout,
     call.operand("index", use(chunk.getIndex()));
 }
 
+bool StepConverter::setParts(KernelCall &call, StringRef symbol) {
+  auto found = given.quantized.find(symbol);
+  if (found == given.quantized.end())
+    return false;
+  const QuantizedBuffers &parts = found->second;
+  call.operand("absmax", parts.absmax)
+      .operand("nested_absmax", parts.nestedAbsmax)
+      .operand("tables", parts.tables)
+      .set("block", parts.block)
+      .set("nested", parts.nested);
+  return true;
+}
+
+FailureOr<Value> StepConverter::dequantized(Operation *op, StringRef symbol) {
+  if (decodedSymbol == symbol)
+    return decoded;
+  Value codes = use(symbol);
+  auto type = cast<RankedTensorType>(
+      codes.getDefiningOp<plan::BufferOp>().getType());
+  std::string module = symbol.str();
+  KernelCall decode("dequantize", module);
+  decode.operand(dequantize::w, codes);
+  setParts(decode, symbol);
+  decoded = plan.addBuffer(op->getLoc(), module + "/decoded",
+                           type.clone(compute), "workspace");
+  decode.operand(dequantize::y, decoded);
+  decodedSymbol = symbol.str();
+  // Without a chunk's predicate: later chunks may read the numbers, too.
+  ++launchCount;
+  if (failed(plan.launch(op->getLoc(), decode)))
+    return failure();
+  return decoded;
+}
+
+LogicalResult StepConverter::setWeight(Operation *op, KernelCall &call,
+                                       StringRef symbol) {
+  Value weight = useInProduct(symbol);
+  if (given.quantized.contains(symbol) && plan.forCard()) {
+    FailureOr<Value> numbers = dequantized(op, symbol);
+    if (failed(numbers))
+      return failure();
+    weight = *numbers;
+  } else {
+    setParts(call, symbol);
+  }
+  call.operand("w", weight);
+  return success();
+}
+
 LogicalResult StepConverter::convert(func::FuncOp function) {
   plan.startEntry(function.getLoc(), function.getSymName());
   for (BlockArgument argument : function.getArguments()) {
     auto port = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
                                                       "nn.port");
-    Value buffer = port ? ports.lookup(port.getValue()) : Value();
+    Value buffer = port ? given.ports.lookup(port.getValue()) : Value();
     if (!buffer)
       return function.emitOpError("argument ")
              << argument.getArgNumber() << " is no port of a plan";

@@ -16,6 +16,22 @@
 
 namespace peftc {
 
+/// The buffers that a quantized weight has beside its codes; absent ones are
+/// null.
+struct QuantizedBuffers {
+  mlir::Value absmax, nestedAbsmax, tables;
+  int64_t block = 0, nested = 0;
+};
+
+/// Where an entry finds what it does not make itself, by name.
+struct StepBuffers {
+  llvm::StringMap<mlir::Value> symbols; ///< parameters and states
+  /// What matrix products read of a frozen parameter that others read too.
+  llvm::StringMap<mlir::Value> products;
+  llvm::StringMap<QuantizedBuffers> quantized; ///< by parameter
+  llvm::StringMap<mlir::Value> ports;          ///< function arguments
+};
+
 /// The Hugging Face module that `op` belongs to: the name in its location.
 std::string moduleOf(mlir::Operation *op);
 
@@ -23,16 +39,16 @@ std::string moduleOf(mlir::Operation *op);
 ///
 /// In place: `nn.scatter_rows` and the results of `nn.chunk` have the buffer of
 /// what they update; a value that `nn.store` writes has the state's buffer.
+///
+/// In a plan for a card, products read a quantized weight as numbers that a
+/// launch before them makes. They stay until other numbers are made: one buffer
+/// of this kind is alive at a time, and neighbours that read one weight share it.
 class StepConverter {
 public:
-  /// `symbols` are the buffers of parameters and states, `products` those that
-  /// matrix products read instead, `ports` those of function arguments, by
-  /// name; `seq` is the tokens of a row.
-  StepConverter(PlanBuilder &plan, const llvm::StringMap<mlir::Value> &symbols,
-                const llvm::StringMap<mlir::Value> &products,
-                const llvm::StringMap<mlir::Value> &ports, int64_t seq)
-      : plan(plan), symbols(symbols), products(products), ports(ports),
-        seq(seq) {}
+  /// `seq` is the tokens of a row, `compute` the type of products.
+  StepConverter(PlanBuilder &plan, const StepBuffers &given, int64_t seq,
+                mlir::Type compute)
+      : plan(plan), given(given), seq(seq), compute(compute) {}
 
   mlir::LogicalResult convert(mlir::func::FuncOp function);
 
@@ -88,12 +104,23 @@ private:
 
   /// The buffer of an operand, which has been converted before; null for null.
   mlir::Value use(mlir::Value value) { return buffers.lookup(value); }
-  mlir::Value use(llvm::StringRef symbol) { return symbols.lookup(symbol); }
+  mlir::Value use(llvm::StringRef symbol) {
+    return given.symbols.lookup(symbol);
+  }
   /// The buffer of a weight or bias as a matrix product reads it.
   mlir::Value useInProduct(llvm::StringRef symbol) {
-    mlir::Value buffer = products.lookup(symbol);
+    mlir::Value buffer = given.products.lookup(symbol);
     return buffer ? buffer : use(symbol);
   }
+  /// Binds what a quantized weight has beside its codes; false if `symbol` is
+  /// not quantized.
+  bool setParts(KernelCall &call, llvm::StringRef symbol);
+  /// Binds the weight of a product, quantized or not, to the operand `w`.
+  mlir::LogicalResult setWeight(mlir::Operation *op, KernelCall &call,
+                                llvm::StringRef symbol);
+  /// The numbers of a quantized weight, made now unless they are there.
+  mlir::FailureOr<mlir::Value> dequantized(mlir::Operation *op,
+                                           llvm::StringRef symbol);
   /// The buffer of a result, made in the shape that `operand` of the kernel
   /// wants; bound to that operand.
   mlir::Value define(mlir::Operation *op, mlir::Value result, KernelCall &call,
@@ -104,12 +131,13 @@ private:
   void setDropout(KernelCall &call, double dropout, llvm::StringRef module);
 
   PlanBuilder &plan;
-  const llvm::StringMap<mlir::Value> &symbols;
-  const llvm::StringMap<mlir::Value> &products;
-  const llvm::StringMap<mlir::Value> &ports;
+  const StepBuffers &given;
   int64_t seq;
+  mlir::Type compute;
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
   nn::ChunkOp chunk; ///< that the current op is in, or null
+  std::string decodedSymbol; ///< whose numbers `decoded` holds
+  mlir::Value decoded;
   unsigned launchCount = 0;
 };
 

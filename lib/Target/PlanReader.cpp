@@ -100,7 +100,12 @@ void PlanReader::readTables() {
                            TypeAttr::get(typeOf(weight.dtype, weight.shape)),
                            slices.empty()
                                ? DenseI64ArrayAttr()
-                               : builder.getDenseI64ArrayAttr(slices));
+                               : builder.getDenseI64ArrayAttr(slices),
+                           weight.part == peft::WeightPart::whole
+                               ? StringAttr()
+                               : text(toWord(partWords, weight.part)),
+                           indexOrNone(weight.of), number(weight.block),
+                           number(weight.nested));
   }
   for (uint32_t index = 0; index < plan.buffers.size(); ++index)
     if (plan.buffers[index].entry == peft::none)

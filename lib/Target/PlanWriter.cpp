@@ -127,6 +127,12 @@ void PlanWriter::add(plan::WeightOp op) {
   peft::Weight &weight = plan.weights.emplace_back();
   weight.name = op.getName().str();
   shapeOf(op, op.getType(), weight.dtype, weight.shape);
+  if (op.getPart())
+    weight.part = word<peft::WeightPart>(op, partWords, *op.getPart());
+  if (op.getOf())
+    weight.of = *op.getOf();
+  weight.block = op.getBlock();
+  weight.nested = op.getNested();
   ArrayRef<int64_t> slices = op.getSlices().value_or(ArrayRef<int64_t>());
   if (slices.size() % 3)
     return fail(op, "has slices that are not axis, start, extent");

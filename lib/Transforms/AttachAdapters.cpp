@@ -95,7 +95,7 @@ private:
   void attach(nn::LinearOp linear, const AdaptedModule &adapted);
   nn::ParamOp declareFactor(Location location, StringRef module,
                             StringRef factor, int64_t rows, int64_t columns);
-  void trainSaved(const ModelModules &modules);
+  LogicalResult trainSaved(const ModelModules &modules);
   LogicalResult trainBiases(const ModelModules &modules);
   void finish(const ModelModules &modules);
 
@@ -147,8 +147,7 @@ LogicalResult AttachAdapters::run() {
   for (const AdaptedModule &adapted : match.adapted)
     attach(modules.linears[adapted.module], adapted);
   attached = match.adapted.size();
-  trainSaved(modules);
-  if (failed(trainBiases(modules)))
+  if (failed(trainSaved(modules)) || failed(trainBiases(modules)))
     return failure();
   finish(modules);
   return success();
@@ -206,9 +205,9 @@ void AttachAdapters::attach(nn::LinearOp linear, const AdaptedModule &adapted) {
 }
 
 /// modules_to_save: every parameter of those modules, under its plain name.
-void AttachAdapters::trainSaved(const ModelModules &modules) {
+LogicalResult AttachAdapters::trainSaved(const ModelModules &modules) {
   if (match.saved.empty())
-    return;
+    return success();
   llvm::StringSet<> saved;
   for (size_t module : match.saved)
     saved.insert(modules.infos[module].path);
@@ -221,9 +220,12 @@ void AttachAdapters::trainSaved(const ModelModules &modules) {
       path = path.contains('.') ? path.rsplit('.').first : StringRef();
     if (path.empty())
       continue;
+    if (failed(checkTrainable(param)))
+      return failure();
     makeTrainable(param);
     param.setSavedName((savedPrefix + param.getSymName()).str());
   }
+  return success();
 }
 
 /// bias = all: every bias of the model; lora_only: those of adapted modules.

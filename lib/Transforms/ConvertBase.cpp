@@ -33,6 +33,14 @@ struct ConvertBasePass : public peftc::impl::ConvertBaseBase<ConvertBasePass> {
       RankedTensorType stored = parameter.getTensorType();
       if (parameter.getTrainable() || stored.getElementType() == element)
         continue;
+      if (qw::isQuantized(stored.getElementType())) {
+        parameter.emitError()
+            << "is stored as " << stored.getElementType()
+            << ", which is not turned into " << type
+            << ": leave --base out, or start from the weights before "
+               "quantization";
+        return signalPassFailure();
+      }
       // What the file has does not change when a copy is converted again.
       if (!parameter.getSourceType())
         parameter.setSourceTypeAttr(TypeAttr::get(stored.getElementType()));

@@ -28,4 +28,9 @@ struct AdapterFlags {
 peft::Expected<peft::AdapterConfig>
 adapterConfigFromFlags(const AdapterFlags &flags);
 
+/// `text` in the forms of `targets`, without all-linear, as one expression over
+/// whole module paths. Errors (Code::usage) name `flag`.
+peft::Expected<std::string> moduleExpression(const std::string &flag,
+                                             const std::string &text);
+
 #endif // PEFTC_TOOLS_ADAPTERFLAGS_H

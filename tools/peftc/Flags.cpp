@@ -90,6 +90,26 @@ std::string targetList() {
   return list;
 }
 
+void addQuantizeFlags(CLI::App &app, QuantizeFlags &quantize) {
+  constexpr const char *group = "Quantized base";
+  app.add_flag("--double-quant", quantize.doubleQuant,
+               "nf4, fp4: the scales are quantized, too")
+      ->group(group);
+  app.add_option("--quantize-block", quantize.block,
+                 "nf4, fp4: weights that share a scale (64)")
+      ->check(CLI::IsMember({32, 64, 128, 256, 512, 1024, 2048, 4096}))
+      ->group(group);
+  app.add_flag("--quantize-head", quantize.head,
+               "the head and the embedding, too")
+      ->group(group);
+  app.add_option("--quantize-include", quantize.include,
+                 "only these modules; as --lora-targets")
+      ->group(group);
+  app.add_option("--quantize-exclude", quantize.exclude,
+                 "these modules stay as they are stored")
+      ->group(group);
+}
+
 void addCompileFlags(CLI::App &app, CompileOptions &options) {
   app.add_option("MODEL", options.model,
                  "model directory, config.json, model.mlir, or org/name in "
@@ -117,8 +137,11 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
           ""));
   app.add_option("--base", options.base,
                  "storage of frozen weights: stored, f32, bf16, f16 (stored; "
-                 "on a card the compute type for those in matrix products)")
-      ->check(CLI::IsMember({"stored", "f32", "bf16", "f16"}));
+                 "on a card the compute type for those in matrix products); "
+                 "nf4, fp4, int8: the linears of the layers as codes")
+      ->check(CLI::IsMember(
+          {"stored", "f32", "bf16", "f16", "nf4", "fp4", "int8"}));
+  addQuantizeFlags(app, options.quantize);
   app.add_option("--compute", options.compute,
                  "compute type: bf16, f16, f32 (bf16; f16 on a target without "
                  "it)")

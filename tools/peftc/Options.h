@@ -17,6 +17,14 @@ struct ImportOptions {
   bool quiet = false;
 };
 
+/// How the base is quantized; only with --base nf4, fp4 or int8.
+struct QuantizeFlags {
+  std::optional<int64_t> block; ///< 64 where absent
+  bool doubleQuant = false;
+  bool head = false;
+  std::string include, exclude; ///< as --lora-targets
+};
+
 struct CompileOptions {
   std::string model;
   std::string output; ///< empty: the model's name with .plan
@@ -24,6 +32,7 @@ struct CompileOptions {
   AdapterFlags adapter;
   bool trainAll = false;
   std::string base;    ///< empty: the target's default
+  QuantizeFlags quantize;
   std::string compute; ///< empty: the target's default
   std::string target;  ///< name or file; empty: cpu
   int64_t batch = 1;

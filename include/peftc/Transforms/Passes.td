@@ -71,6 +71,31 @@ def ConvertBase : Pass<"peft-convert-base", "::mlir::ModuleOp"> {
   let dependentDialects = ["::peftc::nn::NNDialect"];
 }
 
+def QuantizeBase : Pass<"peft-quantize-base", "::mlir::ModuleOp"> {
+  let summary = "store the frozen matrices as 4-bit or 8-bit codes";
+  let description = [{
+    Before: an adapted model whose frozen parameters have the type their tensor
+    is stored in. After: the chosen matrices have an element type of `qw` and
+    remember the stored one as `sourceType`; the runtime makes their codes when
+    it loads the plan. Chosen are the linears of the layers, as bitsandbytes
+    does it; with `head` the head and the embedding too; with `include` what its
+    expression matches, a module's whole path. What the files hold quantized is
+    kept, and refused if the format is another one. Separate from ConvertBase
+    because codes are no rounded numbers: they have scales, and cannot train.
+    (* example filepath=test/Transforms/quantize-base.mlir *)
+  }];
+  let options = [
+    Option<"type", "type", "std::string", "\"\"", "nf4, fp4 or int8">,
+    Option<"block", "block", "int64_t", "64", "elements that share a scale">,
+    Option<"nested", "nested", "bool", "false", "whether scales are quantized, too">,
+    Option<"head", "head", "bool", "false", "also the head and the embedding">,
+    Option<"include", "include", "std::string", "\"\"", "only modules that match">,
+    Option<"exclude", "exclude", "std::string", "\"\"", "no modules that match">
+  ];
+  let statistics = [Statistic<"quantized", "parameters-quantized", "Number of parameters that became codes">];
+  let dependentDialects = ["::peftc::nn::NNDialect", "::peftc::qw::QWDialect"];
+}
+
 def Differentiate : Pass<"peft-differentiate", "::mlir::ModuleOp"> {
   let summary = "build the training step: micro_step, update, eval, logits";
   let description = [{

@@ -18,9 +18,7 @@ uint64_t nn::elementsOf(Value value) {
 }
 
 uint64_t nn::bytesOf(RankedTensorType type) {
-  return type.hasStaticShape() ? static_cast<uint64_t>(type.getNumElements()) *
-                                     type.getElementTypeBitWidth() / 8
-                               : 0;
+  return type.hasStaticShape() ? qw::storedBytes(type) : 0;
 }
 
 uint64_t nn::bytesTouched(Operation *op, ArrayRef<StringRef> parameters) {
@@ -54,8 +52,8 @@ uint64_t EmbedOp::getBytes() {
   auto table =
       SymbolTable::lookupNearestSymbolFrom<ParamOp>(*this, getTableAttr());
   if (table)
-    bytes += elementsOf(getResult()) *
-             table.getTensorType().getElementTypeBitWidth() / 8;
+    bytes += rowsOf(getResult()) * (bytesOf(table.getTensorType()) /
+                                    table.getTensorType().getDimSize(0));
   return bytes;
 }
 

@@ -25,6 +25,23 @@ static bool agree(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
          });
 }
 
+//===----------------------------------------------------------------------===//
+// param (nn_c10): what is quantized is a frozen matrix of the model
+//===----------------------------------------------------------------------===//
+
+LogicalResult ParamOp::verify() {
+  RankedTensorType type = getTensorType();
+  if (!qw::isQuantized(type.getElementType()))
+    return success();
+  if (type.getRank() != 2)
+    return emitOpError() << "of type " << type
+                         << " needs two dimensions to be quantized";
+  if (getTrainable() || getInit() != "stored")
+    return emitOpError() << "of type " << type
+                         << " cannot train: only stored weights are quantized";
+  return success();
+}
+
 /// Every activation is at least [rows, features], and its features are known.
 static LogicalResult verifyActivation(Operation *op, Value value,
                                       StringRef what) {

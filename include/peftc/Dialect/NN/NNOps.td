@@ -20,7 +20,9 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
     `zeroGradientAtStart` marks the factor whose partner starts at zero, so that
     no gradient reaches it at the first step. `paddingIdx` of an embedding gets no
     lookup gradient. `savedName` is the key in the saved adapter where it is not
-    the symbol's name.
+    the symbol's name. A quantized parameter (an element type of `qw`) is a
+    frozen matrix `[out, in]`, which only `embed`, `linear` and `lora.linear`
+    read.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<NN_ParamType>:$type,
                        UnitAttr:$trainable,
@@ -38,6 +40,7 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
       return ::llvm::cast<::mlir::RankedTensorType>(getType());
     }
   }];
+  let hasVerifier = 1;
 }
 
 def NN_StateOp : NN_Op<"state", [Symbol]> {
