@@ -15,7 +15,8 @@ namespace peft::cpu {
 /// Divides by a number that is a power of two in all but odd cases.
 class Divisor {
 public:
-  explicit Divisor(uint64_t value = 1)
+  Divisor() : Divisor(1) {}
+  explicit Divisor(uint64_t value)
       : value(value), shift(std::countr_zero(value)),
         shifts(std::has_single_bit(value)) {}
   uint64_t quotient(uint64_t number) const {
