@@ -95,7 +95,7 @@ FailureOr<Value> StepConverter::dequantized(Operation *op, StringRef symbol) {
   if (decodedSymbol == symbol)
     return decoded;
   Value codes = use(symbol);
-  auto type = cast<RankedTensorType>(
+  auto type = llvm::cast<RankedTensorType>(
       codes.getDefiningOp<plan::BufferOp>().getType());
   std::string module = symbol.str();
   KernelCall decode("dequantize", module);

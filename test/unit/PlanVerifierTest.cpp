@@ -234,7 +234,7 @@ TEST(PlanVerifier, Launches) {
       {"kernel", [](Plan &p) { embed(p).kernel = "embed"; },
        "no kernel 'embed'"},
       {"operand count", [](Plan &p) { embed(p).operands.pop_back(); },
-       "2 operands, needed are 3"},
+       "5 operands, needed are 6"},
       {"operand index", [](Plan &p) { embed(p).operands[0] = 12345; },
        "buffer 12345 of"},
       {"absent operand", [](Plan &p) { embed(p).operands[0] = none; },
