@@ -45,6 +45,8 @@ FORBIDDEN = {
     "runtime/": (r"^(peftc|mlir|llvm|mlir-c|llvm-c)/", "the runtime builds without the compiler"),
     "runtime/io/": (r"^peft/(Plan|KernelSpec|Executor|Device)\.h|^(core|cpu|train)/",
                     "io parses bytes and knows nothing above it"),
+    "runtime/quantize/": (r"^peft/(?!DType|FloatTypes|Quantize\.h)|^(io|core|cpu|train)/|nlohmann|flatbuffers/",
+                          "the arithmetic of codes knows neither files nor plans"),
     "runtime/core/": (r"^(cpu|cuda|train)/|^peft/Train", "core knows devices only as interfaces"),
     "runtime/cpu/": (r"^(core|cuda|train|io)/|nlohmann|flatbuffers/", "the CPU device executes; it parses nothing"),
     "runtime/cuda/": (r"^(core|train|io)/|nlohmann|flatbuffers/", "the CUDA device executes; it parses nothing"),

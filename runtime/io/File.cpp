@@ -1,5 +1,6 @@
 //===- File.cpp - reading and writing files -------------------------------===//
 #include "peft/File.h"
+#include "peft/NewFile.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -37,29 +38,39 @@ private:
 
 /// Collects small writes, so that a header and many small tensors do not cost
 /// a system call each.
-class DescriptorSink final : public FileSink {
+class BufferedSink final : public FileSink {
 public:
-  DescriptorSink(int descriptor, std::string path)
-      : descriptor(descriptor), path(std::move(path)) {}
+  explicit BufferedSink(FileSink &next) : next(next) {}
 
   Status write(ByteSpan bytes) override {
     if (buffer.size() + bytes.size() > capacity)
       PEFT_TRY(flush());
     if (bytes.size() >= capacity)
-      return writeAll(bytes);
+      return next.write(bytes);
     const char *text = reinterpret_cast<const char *>(bytes.data());
     buffer.append(text, bytes.size());
     return Status();
   }
 
   Status flush() {
-    PEFT_TRY(writeAll(asBytes(buffer)));
+    PEFT_TRY(next.write(asBytes(buffer)));
     buffer.clear();
     return Status();
   }
 
 private:
-  Status writeAll(ByteSpan bytes) {
+  static constexpr size_t capacity = 1 << 20;
+  FileSink &next;
+  std::string buffer;
+};
+
+/// Writes to a device or a pipe.
+class StreamSink final : public FileSink {
+public:
+  StreamSink(int descriptor, std::string path)
+      : descriptor(descriptor), path(std::move(path)) {}
+
+  Status write(ByteSpan bytes) override {
     while (!bytes.empty()) {
       const ssize_t count = ::write(descriptor, bytes.data(),
                                     std::min(bytes.size(), size_t(1) << 30));
@@ -72,9 +83,9 @@ private:
     return Status();
   }
 
-  static constexpr size_t capacity = 1 << 20;
+private:
   int descriptor;
-  std::string path, buffer;
+  std::string path;
 };
 
 /// Reads at most `limit` bytes from the start of an open file.
@@ -108,12 +119,6 @@ Expected<uint64_t> openForReading(const std::string &path, int &descriptor) {
   return static_cast<uint64_t>(info.st_size);
 }
 
-/// A new file beside `path` that nobody else has.
-std::string temporaryName(const std::string &path) {
-  const std::string name = "." + fileName(path) + ".XXXXXX";
-  return joinPath(parentPath(path), name);
-}
-
 /// Devices and pipes (/dev/stdout) are written into: a rename would put a
 /// file in their place.
 Status writeStream(const std::string &path,
@@ -121,82 +126,28 @@ Status writeStream(const std::string &path,
   Descriptor descriptor(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (descriptor.get() < 0)
     return systemError(path, "cannot be opened", errno);
-  DescriptorSink sink(descriptor.get(), path);
+  StreamSink stream(descriptor.get(), path);
+  BufferedSink sink(stream);
   PEFT_TRY(produce(sink));
   PEFT_TRY(sink.flush());
   return descriptor.close() ? Status()
                             : systemError(path, "cannot be written", errno);
 }
 
-/// A new file in the folder of `file`. Where the file system can, it has no
-/// name (`temporary` stays empty), so that a program that is killed leaves
-/// nothing behind.
-int createBeside(const std::string &file, std::string &temporary) {
-  int descriptor = ::open(parentPath(file).c_str(),
-                          O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
-  if (descriptor >= 0)
-    return descriptor;
-  temporary = temporaryName(file);
-  descriptor = mkostemp(temporary.data(), O_CLOEXEC);
-  if (descriptor < 0)
-    temporary.clear();
-  return descriptor;
-}
-
-/// Gives a file without a name one beside `file`; errno tells of a failure.
-bool nameFile(int descriptor, const std::string &file, std::string &temporary) {
-  const std::string open = "/proc/self/fd/" + std::to_string(descriptor);
-  for (int attempt = 0; attempt < 100; ++attempt) {
-    temporary = joinPath(parentPath(file), "." + fileName(file) + "." +
-                                               std::to_string(getpid()) + "." +
-                                               std::to_string(attempt));
-    if (linkat(AT_FDCWD, open.c_str(), AT_FDCWD, temporary.c_str(),
-               AT_SYMLINK_FOLLOW) == 0)
-      return true;
-    if (errno != EEXIST)
-      break;
+/// Passes what is written on to a new file, in order.
+class NewFileSink final : public FileSink {
+public:
+  explicit NewFileSink(NewFile &file) : file(file) {}
+  Status write(ByteSpan bytes) override {
+    PEFT_TRY(file.write(offset, bytes));
+    offset += bytes.size();
+    return Status();
   }
-  temporary.clear();
-  return false;
-}
 
-/// Writes beside `file` and renames over it. Errors name `path`.
-Status replaceFile(const std::string &path, const std::string &file,
-                   const std::function<Status(FileSink &)> &produce) {
-  std::string temporary;
-  Descriptor descriptor(createBeside(file, temporary));
-  if (descriptor.get() < 0)
-    return systemError(path, "cannot be created", errno);
-
-  DescriptorSink sink(descriptor.get(), path);
-  Status status = produce(sink);
-  if (status.ok())
-    status = sink.flush();
-  // Until now only their owner may read them; ours are ordinary files.
-  const mode_t mask = umask(0);
-  umask(mask);
-  if (status.ok() && (fchmod(descriptor.get(), 0666 & ~mask) != 0 ||
-                      fsync(descriptor.get()) != 0))
-    status = systemError(path, "cannot be written", errno);
-  if (status.ok() && temporary.empty() &&
-      !nameFile(descriptor.get(), file, temporary))
-    status = systemError(path, "cannot be created", errno);
-  if (status.ok() && !descriptor.close())
-    status = systemError(path, "cannot be written", errno);
-  if (status.ok() && rename(temporary.c_str(), file.c_str()) != 0)
-    status = systemError(path, "cannot be replaced", errno);
-  if (!status.ok()) {
-    if (!temporary.empty())
-      unlink(temporary.c_str());
-    return status;
-  }
-  // The rename itself must survive a power cut, too.
-  Descriptor folder(
-      ::open(parentPath(file).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder.get() >= 0)
-    fsync(folder.get());
-  return Status();
-}
+private:
+  NewFile &file;
+  uint64_t offset = 0;
+};
 
 } // namespace
 
@@ -223,13 +174,62 @@ Expected<std::string> peft::readFilePrefix(const std::string &path,
   return readSome(opened, path, std::min(count, *size));
 }
 
-Expected<uint64_t> peft::fileSize(const std::string &path) {
+Expected<std::string> peft::readFileRange(const std::string &path,
+                                          uint64_t offset, uint64_t count) {
+  PEFT_ASSIGN(const InputFile file, InputFile::open(path));
+  std::string text(static_cast<size_t>(count), '\0');
+  PEFT_TRY(file.read(offset, std::as_writable_bytes(std::span(text))));
+  return text;
+}
+
+Expected<InputFile> InputFile::open(const std::string &path) {
+  InputFile file;
+  file.name = path;
+  Expected<uint64_t> size = openForReading(path, file.descriptor);
+  if (!size.ok())
+    return size.status();
+  return file;
+}
+
+InputFile::~InputFile() {
+  if (descriptor >= 0)
+    ::close(descriptor);
+}
+
+Status InputFile::read(uint64_t offset, std::span<std::byte> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t count =
+        ::pread(descriptor, bytes.data(),
+                std::min(bytes.size(), size_t(1) << 30),
+                static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR)
+      continue;
+    if (count < 0)
+      return systemError(name, "cannot be read", errno);
+    if (count == 0)
+      return ioError(name + ": became shorter while it was read");
+    offset += static_cast<uint64_t>(count);
+    bytes = bytes.subspan(static_cast<size_t>(count));
+  }
+  return Status();
+}
+
+Expected<FileState> peft::fileState(const std::string &path) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0)
     return systemError(path, "cannot be opened", errno);
   if (!S_ISREG(info.st_mode))
     return badInput(path + ": is not a regular file");
-  return static_cast<uint64_t>(info.st_size);
+  const auto nanoseconds = [](const timespec &time) {
+    return int64_t(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+  };
+  return FileState{static_cast<uint64_t>(info.st_size),
+                   nanoseconds(info.st_mtim), nanoseconds(info.st_ctim)};
+}
+
+Expected<uint64_t> peft::fileSize(const std::string &path) {
+  PEFT_ASSIGN(const FileState state, fileState(path));
+  return state.size;
 }
 
 Status
@@ -241,11 +241,12 @@ peft::writeFileAtomically(const std::string &path,
   const bool exists = stat(path.c_str(), &info) == 0;
   if (exists && !S_ISREG(info.st_mode))
     return writeStream(path, produce);
-  // Of a symbolic link, the file that it names is replaced, not the link.
-  std::error_code error;
-  const std::string file = exists ? fs::canonical(path, error).string() : path;
-  return error ? ioError(path + ": cannot be replaced: " + error.message())
-               : replaceFile(path, file, produce);
+  PEFT_ASSIGN(NewFile file, NewFile::beside(path));
+  NewFileSink direct(file);
+  BufferedSink sink(direct);
+  PEFT_TRY(produce(sink));
+  PEFT_TRY(sink.flush());
+  return file.publish(true);
 }
 
 Status peft::writeFileAtomically(const std::string &path,

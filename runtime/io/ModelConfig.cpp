@@ -1,6 +1,7 @@
 //===- ModelConfig.cpp - config.json, normalised --------------------------===//
 #include "peft/ModelConfig.h"
 #include "FieldReader.h"
+#include "QuantizationConfig.h"
 #include "RopeConfig.h"
 #include "peft/File.h"
 #include "peft/ModelDirectory.h"
@@ -104,9 +105,6 @@ struct Neutral {
 
 const std::vector<Neutral> &neutralFields() {
   static const std::vector<Neutral> fields = {
-      {"quantization_config", Json::object(), "weights that are not quantized"},
-      {"quantization", Json::object(), "weights that are not quantized"},
-      {"compression_config", Json::object(), "weights that are not quantized"},
       {"hidden_act", "silu", "silu"},
       {"hidden_activation", "silu", "silu"},
       {"pretraining_tp", 1, "1"},
@@ -332,6 +330,7 @@ Expected<ModelConfig> peft::parseModelConfig(std::string_view text,
   config.architecture = family->architecture;
   checkArchitecture(fields, *family);
   checkNeutral(json, *family, fields);
+  readQuantization(json, what, fields, config);
   readSizes(fields, *family, config);
   if (!fields.status().ok())
     return fields.status();

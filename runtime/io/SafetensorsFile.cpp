@@ -36,40 +36,23 @@ Expected<uint64_t> byteCountOf(const TensorToWrite &tensor) {
   return bytes;
 }
 
-/// The header, padded, with its length in front. `tensors` are in file order.
+/// The header of `tensors`, which are in file order.
 Expected<std::string>
 headerText(const std::vector<TensorToWrite> &tensors,
            const std::map<std::string, std::string> &metadata) {
-  std::string json = "{";
-  if (!metadata.empty()) {
-    json += "\"__metadata__\":{";
-    for (const auto &[key, value] : metadata) {
-      if (json.back() != '{')
-        json += ',';
-      json += quoteJson(key) + ":" + quoteJson(value);
-    }
-    json += '}';
-  }
+  std::vector<TensorHeader> headers;
   uint64_t offset = 0;
   for (const TensorToWrite &tensor : tensors) {
     PEFT_ASSIGN(const uint64_t bytes, byteCountOf(tensor));
-    if (json.size() > 1)
-      json += ',';
-    json += quoteJson(tensor.name) + ":{\"dtype\":\"";
-    json += safetensorsName(tensor.dtype);
-    json += "\",\"shape\":[";
-    for (const int64_t size : tensor.shape)
-      json += (json.back() == '[' ? "" : ",") + std::to_string(size);
-    json += "],\"data_offsets\":[" + std::to_string(offset) + "," +
-            std::to_string(offset + bytes) + "]}";
-    offset += bytes;
+    TensorHeader header;
+    header.name = tensor.name;
+    header.type = safetensorsName(tensor.dtype);
+    header.shape = tensor.shape;
+    header.begin = offset;
+    header.end = offset += bytes;
+    headers.push_back(std::move(header));
   }
-  json += '}';
-  json.resize((json.size() + 7) / 8 * 8, ' ');
-  std::string text;
-  for (int i = 0; i < 8; ++i)
-    text += static_cast<char>(json.size() >> (8 * i) & 0xFF);
-  return text + json;
+  return safetensorsHeader(headers, metadata);
 }
 
 Status writeTensor(const TensorToWrite &tensor, FileSink &sink) {
@@ -111,6 +94,37 @@ SafetensorsFile::get(const std::string &name) const {
     return badInput(path() + ": tensor " + quoteJson(name) +
                     ": unsupported type " + tensor->type);
   return tensor;
+}
+
+std::string peft::safetensorsHeader(
+    const std::vector<TensorHeader> &tensors,
+    const std::map<std::string, std::string> &metadata, uint64_t length) {
+  std::string json = "{";
+  if (!metadata.empty()) {
+    json += "\"__metadata__\":{";
+    for (const auto &[key, value] : metadata) {
+      if (json.back() != '{')
+        json += ',';
+      json += quoteJson(key) + ":" + quoteJson(value);
+    }
+    json += '}';
+  }
+  for (const TensorHeader &tensor : tensors) {
+    if (json.size() > 1)
+      json += ',';
+    json += quoteJson(tensor.name) + ":{\"dtype\":\"" + tensor.type +
+            "\",\"shape\":[";
+    for (const int64_t size : tensor.shape)
+      json += (json.back() == '[' ? "" : ",") + std::to_string(size);
+    json += "],\"data_offsets\":[" + std::to_string(tensor.begin) + "," +
+            std::to_string(tensor.end) + "]}";
+  }
+  json += '}';
+  json.resize(std::max<size_t>((json.size() + 7) / 8 * 8, length - 8), ' ');
+  std::string text;
+  for (int i = 0; i < 8; ++i)
+    text += static_cast<char>(json.size() >> (8 * i) & 0xFF);
+  return text + json;
 }
 
 Status

@@ -255,7 +255,17 @@ TEST(ModelConfig, RefusesWhatChangesTheArithmetic) {
         "supported: LlamaForCausalLM"},
        {R"("hidden_act": "gelu")", "hidden_act: \"gelu\" is not supported"},
        {R"("quantization_config": {"quant_method": "gptq"})",
-        "quantization_config: {\"quant_method\":\"gptq\"} is not supported"},
+        "quantization_config: quant_method \"gptq\" is not supported"},
+       {R"("quantization_config": {"bits": 4})",
+        "quantization_config: {\"bits\":4} is not supported"},
+       {R"("quantization_config": {"quant_method": "bitsandbytes"})",
+        "load_in_4bit: and load_in_8bit are both false"},
+       {R"("quantization_config": {"load_in_4bit": true, "load_in_8bit": true})",
+        "quantization_config: load_in_4bit: and load_in_8bit are both true"},
+       {R"("quantization_config": {"load_in_4bit": true,
+            "bnb_4bit_quant_type": "int4"})",
+        "bnb_4bit_quant_type: \"int4\" is not supported"},
+       {R"("quantization": {"bits": 4})", "quantization: {\"bits\":4}"},
        {R"("pretraining_tp": 2)", "pretraining_tp: 2"},
        {R"("partial_rotary_factor": 0.5)", "partial_rotary_factor: 0.5"},
        {R"("num_experts": 8)", "num_experts: 8"},
@@ -340,6 +350,28 @@ TEST(ModelConfig, RefusesOtherModels) {
                         "model_type: is missing"));
   EXPECT_TRUE(failsWith(parse("[]").status(), Code::badInput,
                         "must hold a JSON object"));
+}
+
+TEST(ModelConfig, WhatBitsandbytesQuantized) {
+  const auto four = parsed(R"({"model_type": "llama", "quantization_config": {
+      "quant_method": "bitsandbytes", "load_in_4bit": true,
+      "load_in_8bit": false, "bnb_4bit_quant_type": "nf4",
+      "bnb_4bit_use_double_quant": true, "llm_int8_skip_modules": ["lm_head"],
+      "bnb_4bit_compute_dtype": "bfloat16", "llm_int8_threshold": 6.0}})");
+  ASSERT_TRUE(four.quantization);
+  EXPECT_EQ(four.quantization->format, (QuantFormat{DType::nf4, 64, 256}));
+  EXPECT_EQ(four.quantization->skipModules, std::vector<std::string>{"lm_head"});
+  // The fields of 4 bits stand in configs of 8 bits, too, and mean nothing.
+  const auto eight = parsed(R"({"model_type": "llama", "quantization_config": {
+      "_load_in_8bit": true, "_load_in_4bit": false, "load_in_4bit": false,
+      "load_in_8bit": true, "bnb_4bit_quant_type": "fp4"}})");
+  ASSERT_TRUE(eight.quantization);
+  EXPECT_EQ(eight.quantization->format, (QuantFormat{DType::i8, 0, 0}));
+  const auto plain = parsed(R"({"model_type": "llama",
+      "quantization_config": {"load_in_4bit": true}})");
+  ASSERT_TRUE(plain.quantization);
+  EXPECT_EQ(plain.quantization->format, (QuantFormat{DType::fp4, 64, 0}));
+  EXPECT_FALSE(parsed(R"({"model_type": "llama"})").quantization);
 }
 
 TEST(ModelConfig, IgnoresWhatCannotMatter) {

@@ -17,6 +17,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace peft {
@@ -54,6 +55,26 @@ private:
   std::string name;
 };
 
+/// An open file that is read at any place, by any number of threads.
+class InputFile {
+public:
+  static Expected<InputFile> open(const std::string &path);
+  InputFile(InputFile &&other) noexcept
+      : descriptor(std::exchange(other.descriptor, -1)),
+        name(std::move(other.name)) {}
+  InputFile(const InputFile &) = delete;
+  InputFile &operator=(const InputFile &) = delete;
+  ~InputFile();
+
+  /// Fills `bytes` from `offset` on. Error io: the file is shorter.
+  Status read(uint64_t offset, std::span<std::byte> bytes) const;
+
+private:
+  InputFile() = default;
+  int descriptor = -1;
+  std::string name;
+};
+
 /// A mapped file that shrinks raises SIGBUS when it is touched. After this
 /// call the process then says which file it was and exits with 74; a SIGBUS
 /// anywhere else keeps its default meaning. Called once, by `main`.
@@ -66,7 +87,19 @@ Expected<std::string> readFile(const std::string &path,
 /// The first `count` bytes, or fewer when the file is shorter.
 Expected<std::string> readFilePrefix(const std::string &path, uint64_t count);
 
+/// Bytes [offset, offset + count). Error io when the file is shorter.
+Expected<std::string> readFileRange(const std::string &path, uint64_t offset,
+                                    uint64_t count);
+
 Expected<uint64_t> fileSize(const std::string &path);
+
+/// What tells whether a file is still the one that it was. The times are in
+/// nanoseconds since 1970; `changed` also moves when somebody sets the other.
+struct FileState {
+  uint64_t size = 0;
+  int64_t modified = 0, changed = 0;
+};
+Expected<FileState> fileState(const std::string &path);
 
 /// Receives the bytes of a file that is being written, in order.
 class FileSink {

@@ -11,6 +11,7 @@
 #define PEFT_MODELCONFIG_H
 
 #include "peft/DType.h"
+#include "peft/Quantize.h"
 #include "peft/Status.h"
 
 #include <cstdint>
@@ -40,6 +41,14 @@ struct RopeConfig {
   std::vector<float> invFreq;
 };
 
+/// What config.json says about a model that bitsandbytes quantized. Which
+/// tensors are quantized, and how exactly, the tensors themselves say
+/// (QuantizedTensor.h); where the two disagree, they count.
+struct QuantizationConfig {
+  QuantFormat format; ///< blocks of 64: config.json does not say
+  std::vector<std::string> skipModules;
+};
+
 struct ModelConfig {
   std::string modelType;    ///< "llama", "mistral", "qwen2", "qwen3"
   std::string architecture; ///< "LlamaForCausalLM", ...
@@ -63,6 +72,8 @@ struct ModelConfig {
   int64_t maxPositions = 0;
   /// What the checkpoint says it is stored as; the tensors' own types decide.
   std::optional<DType> dtype;
+  /// Absent: the model is not quantized.
+  std::optional<QuantizationConfig> quantization;
   /// A row of the embedding, for which transformers computes no gradient (as
   /// config.json states it; generation_config.json may replace it for answers).
   std::optional<int64_t> padTokenId;

@@ -105,6 +105,13 @@ Status writeSafetensors(const std::string &path,
                         const std::map<std::string, std::string> &metadata = {
                             {"format", "pt"}});
 
+/// The header of a file with these tensors, its length in front, padded to a
+/// multiple of 8 bytes and to `length` bytes if it is shorter.
+std::string
+safetensorsHeader(const std::vector<TensorHeader> &tensors,
+                  const std::map<std::string, std::string> &metadata,
+                  uint64_t length = 8);
+
 /// "F32" for DType::f32, and so on.
 std::string_view safetensorsName(DType type);
 
