@@ -37,17 +37,63 @@ void ParameterTable::fail(peft::Status status) {
     error = std::move(status);
 }
 
+static qw::Format formatOf(const peft::QuantFormat &format) {
+  using Kind = qw::Format::Kind;
+  Kind kind = format.type == peft::DType::nf4   ? Kind::nf4
+              : format.type == peft::DType::fp4 ? Kind::fp4
+                                                : Kind::int8;
+  return {kind, format.block, format.nested};
+}
+
+/// The element type that a bare config.json promises. bitsandbytes quantizes
+/// every linear but the head.
+Type ParameterTable::promisedType(const std::string &name,
+                                  ArrayRef<int64_t> shape) {
+  MLIRContext *context = builder.getContext();
+  StringRef module = StringRef(name).rsplit('.').first;
+  auto skips = [&](StringRef skipped) {
+    return module == skipped || module.ends_with(("." + skipped).str());
+  };
+  if (config.quantization && shape.size() == 2 && !skips("lm_head") &&
+      !skips("embed_tokens") &&
+      llvm::none_of(config.quantization->skipModules, skips))
+    return qw::typeOf(context, formatOf(config.quantization->format));
+  // transformers' default where config.json has no dtype is float32.
+  Type type = elementType(context, config.dtype.value_or(peft::DType::f32));
+  return type ? type : Float32Type::get(context);
+}
+
+Type ParameterTable::quantizedType(const peft::QuantizedTensor &tensor,
+                                   ArrayRef<int64_t> shape) {
+  for (const peft::ModelDirectory::Tensor &part :
+       {tensor.absmax, tensor.nestedAbsmax, tensor.quantMap,
+        tensor.nestedQuantMap})
+    if (part)
+      parts.insert(part.header->name);
+  parts.insert(tensor.name + peft::quantStateSuffix(tensor.format.type));
+  parts.insert(tensor.name + "_format");
+  if (ArrayRef<int64_t>(tensor.shape) != shape)
+    fail(peft::badInput(tensor.codes.shard->path + ": tensor '" + tensor.name +
+                        "' is " + tensor.describe() + ", config.json needs " +
+                        shapeText(shape)));
+  return qw::typeOf(builder.getContext(), formatOf(tensor.format));
+}
+
 /// The element type of tensor `name`: as its file has it, or as a bare
 /// config.json promises. f32 after an error, so that building goes on.
 Type ParameterTable::storedType(const std::string &name,
                                 ArrayRef<int64_t> shape) {
   MLIRContext *context = builder.getContext();
   Type fallback = Float32Type::get(context);
-  if (!model.hasWeights()) {
-    // transformers' default where config.json has no dtype is float32.
-    Type type = elementType(context, config.dtype.value_or(peft::DType::f32));
-    return type ? type : fallback;
+  if (!model.hasWeights())
+    return promisedType(name, shape);
+  auto quantized = peft::findQuantized(model, name);
+  if (!quantized.ok()) {
+    fail(quantized.status());
+    return fallback;
   }
+  if (*quantized)
+    return quantizedType(**quantized, shape);
   peft::ModelDirectory::Tensor tensor = model.find(name);
   constexpr llvm::StringLiteral prefix = "model.";
   llvm::StringRef bare(name);
@@ -112,7 +158,7 @@ peft::Status ParameterTable::finish() {
   const peft::WeightShard *shard = nullptr;
   for (const peft::ModelDirectory::Tensor &tensor : model.tensors()) {
     const std::string &name = tensor.header->name;
-    if (params.contains(name))
+    if (params.contains(name) || parts.contains(name))
       continue;
     if (cannotMatter(name)) {
       emitRemark(NameLoc::get(builder.getStringAttr(name)))

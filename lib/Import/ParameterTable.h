@@ -4,10 +4,12 @@
 
 #include "peft/ModelConfig.h"
 #include "peft/ModelDirectory.h"
+#include "peft/QuantizedTensor.h"
 
 #include "peftc/Dialect/NN/NN.h"
 
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 
 namespace peftc {
 
@@ -31,6 +33,10 @@ public:
 
 private:
   mlir::Type storedType(const std::string &name, llvm::ArrayRef<int64_t> shape);
+  mlir::Type promisedType(const std::string &name,
+                          llvm::ArrayRef<int64_t> shape);
+  mlir::Type quantizedType(const peft::QuantizedTensor &tensor,
+                           llvm::ArrayRef<int64_t> shape);
   void fail(peft::Status status);
   bool cannotMatter(llvm::StringRef name) const;
 
@@ -38,6 +44,7 @@ private:
   const peft::ModelDirectory &model;
   const peft::ModelConfig &config;
   llvm::StringMap<nn::ParamOp> params;
+  llvm::StringSet<> parts; ///< tensors that belong to a quantized one
   peft::Status error;
 };
 
