@@ -78,6 +78,10 @@ Status compareSource(const Weight &weight,
   return {};
 }
 
+std::string where(const ModelDirectory &model, const Weight &weight) {
+  return model.requested + ": tensor '" + weight.name + "'";
+}
+
 /// The quantized tensor behind codes of a plan; nothing when the model holds
 /// it as it was before.
 Expected<std::optional<QuantizedTensor>>
@@ -86,17 +90,14 @@ findCodes(const Weight &weight, const ModelDirectory &model) {
               findQuantized(model, weight.name));
   if (found && (found->format != formatOf(weight) ||
                 !sameShape(weight, found->shape)))
-    return badInput("it is " + found->describe() + ", the plan needs " +
-                    wanted(weight) +
+    return badInput(where(model, weight) + ": it is " + found->describe() +
+                    ", the plan needs " + wanted(weight) +
                     "; compile the plan for this model, or name the weights "
                     "before quantization");
   if (!found)
-    PEFT_TRY(compareSource(weight, model.find(weight.name)));
+    PEFT_TRY(compareSource(weight, model.find(weight.name))
+                 .in(where(model, weight)));
   return found;
-}
-
-std::string where(const ModelDirectory &model, const Weight &weight) {
-  return model.requested + ": tensor '" + weight.name + "'";
 }
 
 class Binder {
@@ -120,11 +121,9 @@ private:
   Status bind(uint32_t index) {
     const Weight &weight = plan.weights[index];
     if (weight.part == WeightPart::codes) {
-      Expected<std::optional<QuantizedTensor>> found = findCodes(weight, model);
-      if (!found.ok())
-        return found.status().in(where(model, weight));
-      if (*found)
-        return bindParts(index, **found, owner->files);
+      PEFT_ASSIGN(const auto found, findCodes(weight, model));
+      if (found)
+        return bindParts(index, *found, owner->files);
       pending.push_back(index);
     }
     if (weight.part != WeightPart::whole)
@@ -203,10 +202,8 @@ peft::weightsToQuantize(const Plan &plan, const ModelDirectory &model) {
   for (const Weight &weight : plan.weights) {
     if (weight.part != WeightPart::codes)
       continue;
-    Expected<std::optional<QuantizedTensor>> found = findCodes(weight, model);
-    if (!found.ok())
-      return found.status().in(where(model, weight));
-    if (!*found)
+    PEFT_ASSIGN(const auto found, findCodes(weight, model));
+    if (!found)
       outputs.push_back({model.find(weight.name), formatOf(weight)});
   }
   return outputs;

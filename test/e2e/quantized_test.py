@@ -251,7 +251,7 @@ damage("block size lies", "nf4", "absmax\": is f32.8., but must be f32 with 4 el
        say("nf4", blocksize=128))
 damage("block size no power of two", "nf4", "blocksize: 63 is not supported",
        say("nf4", blocksize=63))
-damage("block size huge", "nf4", "blocksize: must be between", say("nf4", blocksize=1 << 64))
+damage("block size huge", "nf4", "blocksize: must be between", say("nf4", blocksize=1 << 63))
 damage("nested block size lies", "nf4-nested", "nested_blocksize: 0 is not supported",
        say("nf4", nested_blocksize=0))
 damage("type lies", "nf4", "but the tensor's name ends with nf4", say("nf4", quant_type="fp4"))
