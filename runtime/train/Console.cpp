@@ -73,6 +73,26 @@ void Console::print(std::string_view name, std::string_view text) {
   print(whole.append(text));
 }
 
+void Console::progress(std::string_view name, std::string_view text) {
+  if (!terminal || silent)
+    return print(name, text);
+  line.clear();
+  line << "\r" << name;
+  line.padTo(12) << text << "\x1b[K";
+  open = true;
+  (void)writeAll(file, line.view());
+}
+
+void QuantizeProgress::operator()(uint64_t done, uint64_t all) {
+  using namespace std::chrono_literals;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - shown < (console.isTerminal() ? 100ms : 5000ms))
+    return;
+  shown = now;
+  console.progress("quantizing", what + ", " + std::to_string(100 * done / all) +
+                                     " %");
+}
+
 void Console::status(const StatusView &view) {
   if (silent)
     return;

@@ -5,6 +5,7 @@
 #include "Line.h"
 #include "Metrics.h"
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -33,6 +34,7 @@ public:
   Console(int file, bool quiet);
 
   bool quiet() const { return silent; }
+  bool isTerminal() const { return terminal; }
   void print(std::string_view text);
   /// What was asked for, printed even if quiet. Unlike the lines about it, it
   /// may not get lost: false if it could not be written.
@@ -40,6 +42,8 @@ public:
   /// "name      text", the name padded to a column.
   void print(std::string_view name, std::string_view text);
   void status(const StatusView &view); ///< allocates nothing
+  /// "name      text", rewritten by the next call on a terminal.
+  void progress(std::string_view name, std::string_view text);
   /// Ends a rewritten status line, so that what follows has its own.
   void endStatus();
 
@@ -47,6 +51,20 @@ private:
   int file;
   bool silent, terminal, open = false;
   Line line;
+};
+
+/// Shows how far quantizing has come: often on a terminal, every few seconds
+/// elsewhere.
+class QuantizeProgress {
+public:
+  QuantizeProgress(Console &console, std::string what)
+      : console(console), what(std::move(what)) {}
+  void operator()(uint64_t done, uint64_t all);
+
+private:
+  Console &console;
+  std::string what;
+  std::chrono::steady_clock::time_point shown = std::chrono::steady_clock::now();
 };
 
 } // namespace peft

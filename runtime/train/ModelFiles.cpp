@@ -108,8 +108,10 @@ Status writeShards(std::map<std::string, TensorToWrite> &tensors,
   ::unlink(indexPath.c_str());
   return {};
 }
+} // namespace
 
-Status copyFiles(const ModelDirectory &source, const std::string &directory) {
+Status peft::copyCompanions(const ModelDirectory &source,
+                            const std::string &directory) {
   std::vector<std::string> files = source.tokenizerFiles;
   if (!source.generationConfigPath.empty())
     files.push_back(source.generationConfigPath);
@@ -119,7 +121,6 @@ Status copyFiles(const ModelDirectory &source, const std::string &directory) {
   }
   return {};
 }
-} // namespace
 
 Status peft::writeModel(const Executor &executor, const ModelDirectory &source,
                         const std::string &directory,
@@ -152,7 +153,7 @@ Status peft::writeModel(const Executor &executor, const ModelDirectory &source,
   }
   PEFT_TRY(createDirectory(directory));
   PEFT_TRY(writeShards(tensors, directory, options.shardBytes));
-  PEFT_TRY(copyFiles(source, directory));
+  PEFT_TRY(copyCompanions(source, directory));
   PEFT_ASSIGN(std::string text, updatedConfig(plan, options.dtype));
   return writeFileAtomically(joinPath(directory, "config.json"), text);
 }

@@ -25,6 +25,10 @@ struct SaveOptions {
 Status writeModel(const Executor &executor, const ModelDirectory &source,
                   const std::string &directory, const SaveOptions &options);
 
+/// Copies the tokenizer's files and generation_config.json.
+Status copyCompanions(const ModelDirectory &source,
+                      const std::string &directory);
+
 } // namespace peft
 
 #endif // PEFT_TRAIN_MODELFILES_H

@@ -95,6 +95,18 @@ static Status checkCalibration(const RunOptions &options) {
   return {};
 }
 
+/// --save-quantized does one thing, too.
+static Status checkSaving(const RunOptions &options) {
+  if (!options.data.empty() || !options.evalData.empty() ||
+      options.generate.any() || options.check || options.json ||
+      !options.output.empty() || options.verify || !options.cache)
+    return usageError("--save-quantized writes the model and does nothing "
+                      "else; leave out --data, --eval-data, --generate, "
+                      "--prompts, --check, --json, -o, --verify and "
+                      "--no-cache");
+  return {};
+}
+
 Status peft::checkOptions(const RunOptions &options) {
   const GenerateOptions &generate = options.generate;
   if (options.calibrate) {
@@ -110,12 +122,19 @@ Status peft::checkOptions(const RunOptions &options) {
                       "the plan was compiled for");
   PEFT_TRY(checkTraining(options.train));
   PEFT_TRY(checkGeneration(options));
+  if (options.verify && !options.cache)
+    return usageError("--verify compares the cache, which --no-cache does not "
+                      "use; leave one out");
+  if (!options.saveQuantized.empty()) {
+    PEFT_TRY(checkSaving(options));
+    return checkIdle(options);
+  }
   bool trains = !options.data.empty();
   bool works =
       trains || options.check || generate.any() || !options.evalData.empty();
   if (!works)
     return usageError("nothing to do: give --data FILE to train, --generate "
-                      "TEXT, --eval-data FILE or --check");
+                      "TEXT, --eval-data FILE, --save-quantized DIR or --check");
   if (options.check && (trains || generate.any() || !options.evalData.empty()))
     return usageError(
         "--check runs one step on zeros and does nothing else; "

@@ -88,6 +88,17 @@ Status checkFiles(const RunOptions &options, const ModelDirectory &model) {
 Status peft::checkOutputs(const RunOptions &options, const Plan &plan,
                           const ModelDirectory &model) {
   PEFT_TRY(checkFiles(options, model));
+  if (const std::string &saved = options.saveQuantized; !saved.empty()) {
+    if (sameFile(saved, model.directory) || isInside(saved, model.directory))
+      return usageError("--save-quantized " + saved + " lies in " +
+                        model.directory +
+                        " (--model), which is never written; name another "
+                        "place");
+    if (isFile(joinPath(saved, "adapter_config.json")))
+      return usageError("--save-quantized " + saved +
+                        " holds an adapter, which transformers would load on "
+                        "top of the model; name another directory");
+  }
   if (options.output.empty())
     return {};
   if (sameFile(options.output, model.directory))

@@ -11,6 +11,7 @@
 #include "OutputGuard.h"
 #include "PeftData.h"
 #include "Report.h"
+#include "SaveQuantized.h"
 #include "SelfCheck.h"
 #include "Trace.h"
 #include "Trainer.h"
@@ -50,7 +51,10 @@ public:
 
 private:
   Expected<TokenFile> openData(const std::string &path, const Plan &plan);
+  Expected<Plan> openPlan();
+  Expected<BoundWeights> bind(const Plan &plan);
   Status prepare();
+  Status quantizeOnly();
   Status chooseAdapter();
   Status train();
   Status save();
@@ -92,11 +96,50 @@ Expected<TokenFile> Session::openData(const std::string &path,
   return opened;
 }
 
+/// Opens the plan and the model that it is for.
+Expected<Plan> Session::openPlan() {
+  PEFT_ASSIGN(Plan plan, loadPlan(options.plan));
+  PEFT_TRY(checkTrainingPlan(plan).in(options.plan));
+  PEFT_ASSIGN(model, openModel(options.model));
+  if (!model.hasWeights())
+    return badInput(options.model + " has no weights; --model must be the "
+                                    "directory that the plan was compiled for");
+  return plan;
+}
+
+Expected<BoundWeights> Session::bind(const Plan &plan) {
+  if (!options.cache || options.verify) {
+    PEFT_ASSIGN(const auto quantized, weightsToQuantize(plan, model));
+    if (quantized.empty())
+      return usageError(std::string(options.verify ? "--verify" : "--no-cache") +
+                        " is for weights that are quantized on load; this plan "
+                        "takes all as " +
+                        options.model + " has them");
+  }
+  QuantizeProgress progress(console, options.model);
+  BindOptions how;
+  how.cache = options.cache;
+  how.verify = options.verify;
+  how.threads = options.threads;
+  how.progress = [&](uint64_t done, uint64_t all) { progress(done, all); };
+  how.note = [&](const std::string &name, const std::string &text) {
+    console.print(name, text);
+  };
+  return bindWeights(plan, options.model, how);
+}
+
+/// --save-quantized: no device, no data.
+Status Session::quantizeOnly() {
+  PEFT_ASSIGN(const Plan plan, openPlan());
+  PEFT_TRY(checkSameModel(plan, model));
+  PEFT_TRY(checkOutputs(options, plan, model));
+  return saveQuantized(plan, model, options, console);
+}
+
 /// Everything that can be wrong with the input is found here, before memory is
 /// reserved and before anything is written.
 Status Session::prepare() {
-  PEFT_ASSIGN(Plan plan, loadPlan(options.plan));
-  PEFT_TRY(checkTrainingPlan(plan).in(options.plan));
+  PEFT_ASSIGN(Plan plan, openPlan());
   if (uint64_t(plan.batch) * options.train.gradAccum > INT32_MAX)
     return usageError("--grad-accum " +
                       std::to_string(options.train.gradAccum) + " with " +
@@ -107,10 +150,6 @@ Status Session::prepare() {
                       "saved in f32");
   if (options.train.decayAll)
     PEFT_TRY(decayEverything(plan));
-  PEFT_ASSIGN(model, openModel(options.model));
-  if (!model.hasWeights())
-    return badInput(options.model + " has no weights; --model must be the "
-                                    "directory that the plan was compiled for");
   PEFT_TRY(checkOutputs(options, plan, model));
   if (!options.data.empty()) {
     PEFT_ASSIGN(data, openData(options.data, plan));
@@ -118,7 +157,7 @@ Status Session::prepare() {
   if (!options.evalData.empty()) {
     PEFT_ASSIGN(evalData, openData(options.evalData, plan));
   }
-  PEFT_ASSIGN(BoundWeights weights, bindWeights(plan, options.model));
+  PEFT_ASSIGN(BoundWeights weights, bind(plan));
   PEFT_TRY(checkSameModel(plan, model));
   DeviceOptions wanted;
   wanted.threads = options.threads;
@@ -296,6 +335,8 @@ Status Session::printSummary() {
 }
 
 Status Session::run() {
+  if (!options.saveQuantized.empty())
+    return quantizeOnly();
   PEFT_TRY(prepare());
   printPlan(console, *executor, deviceNote);
   printSchedule();

@@ -38,6 +38,8 @@ constexpr const char *examples = R"(Examples:
     peft-run step.plan --model DIR --no-adapter --chat --generate "2 + 3?"
   does it fit? one step on zeros
     peft-run step.plan --model DIR --check
+  write the model as a plan of --base nf4 quantizes it
+    peft-run step.plan --model DIR --save-quantized DIR-nf4
   measure this machine, compile for it
     peft-run step.plan --calibrate -o here.json
     peftc compile DIR --target here.json -o step.plan
@@ -170,6 +172,15 @@ void addMachine(CLI::App &app, RunOptions &options) {
                  "the source)")
       ->type_name("TYPE")
       ->transform(oneOf(types));
+  app.add_flag_callback(
+      "--no-cache", [&options] { options.cache = false; },
+      "keep nothing of what is quantized on load");
+  app.add_flag("--verify", options.verify,
+               "quantize again and compare before the cache is used");
+  app.add_option("--save-quantized", options.saveQuantized,
+                 "write the model as the plan quantizes it, for transformers "
+                 "and bitsandbytes, and stop")
+      ->type_name("DIR");
   app.add_option("--seed", options.seed,
                  "of the order of rows, dropout and initial values")
       ->check(notNegative())

@@ -12,9 +12,11 @@
 #include "peft/Device.h"
 #include "peft/Plan.h"
 #include "peft/Status.h"
+#include "peft/WriteQuantized.h"
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -30,11 +32,32 @@ struct BoundWeights {
   std::shared_ptr<const void> owner;
 };
 
+struct BindOptions {
+  /// Keep what is quantized on load for the next start ($XDG_CACHE_HOME/peftc).
+  bool cache = true;
+  /// Quantize once more and compare, before the cache is believed.
+  bool verify = false;
+  unsigned threads = 0; ///< that quantize; 0: as many as the process may use
+  /// Called now and then while weights are quantized: how many of how many.
+  std::function<void(uint64_t done, uint64_t all)> progress;
+  /// Called with what people should know: a word, and a text.
+  std::function<void(const std::string &name, const std::string &text)> note;
+};
+
 /// Finds every weight of the plan in a model directory (safetensors, one file
-/// or sharded) by name, shape and type, and maps it. Nothing is read yet.
-/// Errors: badInput naming the first tensor that is missing or different, io.
+/// or sharded) by name, shape and type, and maps it. Of quantized weights the
+/// scales are read and checked. One that the model holds in f32, bf16 or f16 is
+/// quantized: every weight is read then, and the result mapped. Errors:
+/// badInput naming the first tensor that is missing, different or not finite,
+/// io.
 Expected<BoundWeights> bindWeights(const Plan &plan,
-                                   const std::string &modelDirectory);
+                                   const std::string &modelDirectory,
+                                   const BindOptions &options = {});
+
+/// The weights of a plan that `model` holds unquantized and that are quantized
+/// on load, with their formats. Errors as above, but no weight is read.
+Expected<std::vector<QuantizedOutput>>
+weightsToQuantize(const Plan &plan, const ModelDirectory &model);
 
 struct ExecutorOptions {
   uint64_t seed = 0; ///< of the initial values of adapters

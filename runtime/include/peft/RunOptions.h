@@ -56,6 +56,9 @@ struct RunOptions {
   std::optional<uint64_t> scheduleSeed; ///< run launches in another legal order
   bool scheduleInterleave = false; ///< only across streams, not inside them
   std::string device = "auto";
+  bool cache = true;    ///< keep what is quantized on load for the next start
+  bool verify = false;  ///< compare it with its source before it is used
+  std::string saveQuantized; ///< directory for the quantized model
   unsigned threads = 0; ///< 0: as many as the machine and the plan allow
   bool check = false;   ///< one step on zeros, then compare memory
   bool profile = false; ///< after training: time by kernel
