@@ -50,6 +50,7 @@ void peftc::populateStepToConverted(OpPassManager &pm,
   plan.target = options.target;
   plan.device = options.device;
   plan.convertWeights = options.base.empty();
+  plan.groupDownProjections = options.groupDownProjections;
   pm.addPass(createConvertToPlan(plan));
   closeStage(pm, "converted");
 }
@@ -106,6 +107,10 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<std::string> device{*this, "device",
                              llvm::cl::desc("kind of the target: cpu or cuda"),
                              llvm::cl::init("cpu")};
+  Option<bool> groupDownProjections{
+      *this, "group-down-projections",
+      llvm::cl::desc("project the adapters of one input down by one launch"),
+      llvm::cl::init(true)};
   Option<int64_t> headChunkBytes{
       *this, "head-chunk-bytes",
       llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
@@ -168,6 +173,7 @@ static CompileOptions compileOptions(const PipelineOptions &flags) {
   options.base = flags.base;
   options.target = flags.target;
   options.device = flags.device;
+  options.groupDownProjections = flags.groupDownProjections;
   options.headChunkBytes = flags.headChunkBytes;
   options.maxThreads = flags.maxThreads;
   return options;

@@ -27,12 +27,14 @@ class StepConverter {
 public:
   /// `symbols` are the buffers of parameters and states, `products` those that
   /// matrix products read instead, `ports` those of function arguments, by
-  /// name; `seq` is the tokens of a row.
+  /// name; `seq` is the tokens of a row; with `groups` adapters of one input
+  /// are projected down by one launch.
   StepConverter(PlanBuilder &plan, const llvm::StringMap<mlir::Value> &symbols,
                 const llvm::StringMap<mlir::Value> &products,
-                const llvm::StringMap<mlir::Value> &ports, int64_t seq)
+                const llvm::StringMap<mlir::Value> &ports, int64_t seq,
+                bool groups)
       : plan(plan), symbols(symbols), products(products), ports(ports),
-        seq(seq) {}
+        seq(seq), groupsProjections(groups) {}
 
   mlir::LogicalResult convert(mlir::func::FuncOp function);
 
@@ -101,7 +103,15 @@ private:
   /// A buffer that no value of the IR stands for.
   mlir::Value scratch(mlir::Operation *op, KernelCall &call, int operand,
                       mlir::RankedTensorType type);
-  void setDropout(KernelCall &call, double dropout, llvm::StringRef module);
+  void setDropout(KernelCall &call, double dropout, llvm::StringRef module,
+                  llvm::StringRef key = "module_key");
+
+  // GroupDownProjections.cpp: t = scale (drop(x) A^T), of one adapter or of
+  // several.
+  mlir::LogicalResult projectDown(lora::LinearOp op);
+  mlir::LogicalResult projectOne(lora::LinearOp op);
+  mlir::LogicalResult projectGroup(llvm::ArrayRef<lora::LinearOp> group);
+  llvm::SmallVector<lora::LinearOp> groupOf(lora::LinearOp first);
 
   PlanBuilder &plan;
   const llvm::StringMap<mlir::Value> &symbols;
@@ -109,6 +119,7 @@ private:
   const llvm::StringMap<mlir::Value> &ports;
   int64_t seq;
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
+  bool groupsProjections;
   nn::ChunkOp chunk; ///< that the current op is in, or null
   unsigned launchCount = 0;
 };

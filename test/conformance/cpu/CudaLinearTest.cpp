@@ -86,7 +86,43 @@ void copyRows(const cuda::LinearStep &step) {
   }
 }
 
-void execute(const cuda::LinearWork &work) {
+/// The adapters of a group that a call has, and their outputs and scales.
+struct DownMember {
+  cuda::Operand a, t;
+  float scale;
+};
+std::vector<DownMember> membersOf(const cuda::Call &call) {
+  using namespace kernels::lora_down_group_fwd;
+  std::vector<DownMember> members = {
+      {call[a0], call[t0], float(call.real(scale0))},
+      {call[a1], call[t1], float(call.real(scale1))},
+      {call[a2], call[t2], float(call.real(scale2))}};
+  if (!call[a2])
+    members.pop_back();
+  return members;
+}
+
+void stackDown(const cuda::Call &call, const cuda::Operand &to) {
+  uint64_t at = 0;
+  for (const DownMember &member : membersOf(call))
+    for (uint64_t i = 0; i < member.a.elements(); ++i)
+      store(to, at++, load(member.a, i));
+  ASSERT_EQ(at, to.elements());
+}
+
+void splitDown(const cuda::Call &call, const cuda::Operand &from) {
+  uint64_t begin = 0;
+  for (const DownMember &member : membersOf(call)) {
+    for (uint64_t row = 0; row < from.rows; ++row)
+      for (uint64_t i = 0; i < member.t.columns; ++i)
+        store(member.t, row * member.t.columns + i,
+              member.scale * load(from, row * from.columns + begin + i));
+    begin += member.t.columns;
+  }
+  ASSERT_EQ(begin, from.columns);
+}
+
+void execute(const cuda::Call &call, const cuda::LinearWork &work) {
   for (const cuda::LinearStep &step : work.steps)
     switch (step.kind) {
     case Kind::convert:
@@ -103,7 +139,14 @@ void execute(const cuda::LinearWork &work) {
     case Kind::product:
       multiply(step.product);
       break;
+    case Kind::stackDown:
+      stackDown(call, step.to);
+      break;
+    case Kind::splitDown:
+      splitDown(call, step.from);
+      break;
     case Kind::maskedDown:
+    case Kind::maskedDownGroup:
     case Kind::maskedSums:
     case Kind::maskedDx:
       FAIL() << "no dropout in this launch";
@@ -136,7 +179,7 @@ Tensor runDescribed(LinearProblem problem) {
   EXPECT_TRUE(work.ok());
   EXPECT_EQ(work->areaBytes, need->areaBytes);
   EXPECT_TRUE(cuda::libraryArea(call, *work).ok());
-  execute(*work);
+  execute(call, *work);
   return problem.tensors[problem.output];
 }
 
