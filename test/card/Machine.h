@@ -8,6 +8,8 @@
 //   * a graph that is launched runs its nodes in a random order of its edges;
 //   * device memory starts as 0xff bytes, PEFT_CARD_BYTES of them in all;
 //   * after the first launch of a graph, asking for memory fails;
+//   * with PEFT_CARD_COUNTS it says at the end how often the host waited for all
+//     of a stream after that launch;
 //   * on request one piece of work fails (PEFT_CARD_BREAKS_AT), and then all.
 // Kernels come from the emulation, products from its plain loops.
 //

@@ -5,6 +5,8 @@
 #include "cuda/emulation/Deferral.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <unordered_set>
 
 using namespace peft;
@@ -40,9 +42,18 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
+static struct WaitCount {
+  size_t waits = 0;
+  ~WaitCount() {
+    if (std::getenv("PEFT_CARD_COUNTS"))
+      std::fprintf(stderr, "test card: %zu waits for a stream\n", waits);
+  }
+} waitCount;
+
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (stream->recording)
     return cudaErrorStreamCaptureUnsupported;
+  waitCount.waits += allocationIsForbidden();
   settle(stream->tail);
   return state();
 }

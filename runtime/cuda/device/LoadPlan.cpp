@@ -35,6 +35,7 @@ Status CudaDevice::loadAll() {
   PEFT_ASSIGN(libraries, Libraries::create());
   PEFT_TRY(queue.create(*plan));
   PEFT_TRY(staging.create());
+  PEFT_TRY(returns.create(faults));
   PEFT_TRY(uploadWeights());
   PEFT_TRY(bindPrograms());
   PEFT_TRY(dryRun());
@@ -172,7 +173,8 @@ std::vector<LedgerRow> CudaDevice::ledger() const {
   add("tables and fault slots", 0, tableBlock.size() + faults.size());
   add("code, libraries and graphs", 0, besideBlocks);
   add("in use before: context and other programs", 0, usedBefore);
-  add("staging", 0, staging.bytes() + faultMirror.size(), false);
+  add("staging", 0,
+      staging.bytes() + faultMirror.size() + returns.pinnedBytes(), false);
   return rows;
 }
 
