@@ -272,6 +272,7 @@ Status Session::printSummary() {
     line << ", \"step_seconds\": " << profile->stepSeconds
          << ", \"core_seconds\": " << profile->coreSeconds;
   line << ", \"arena_bytes\": " << memory.arenaBytes
+       << ", \"host_scratch_bytes\": " << memory.scratchBytes
        << ", \"high_water_bytes\": " << usedBytes(memory)
        << ", \"mapped_bytes\": " << mappedBytes(*executor)
        << ", \"peak_resident_bytes\": " << peakResidentBytes()

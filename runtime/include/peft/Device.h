@@ -42,11 +42,14 @@ struct DeviceOptions {
 };
 
 struct MemoryUse {
-  uint64_t arenaBytes = 0; ///< all arenas, as the plan says
+  uint64_t arenaBytes = 0; ///< the arenas of the plan's device, as it says
   /// Highest end of any byte range that was used since load by an executed
-  /// item, an initialiser or the host; summed over arenas.
+  /// item, an initialiser or the host; summed over these arenas.
   uint64_t highWaterBytes = 0;
-  uint64_t residentBytes = 0; ///< pages of the arenas that are in memory now
+  /// The same of the arenas in host memory that this device has: the scratch of
+  /// the CPU device in a plan for a card.
+  uint64_t scratchBytes = 0, scratchHighWaterBytes = 0;
+  uint64_t residentBytes = 0; ///< pages of all arenas that are in memory now
 };
 
 /// The order an entry runs in, against file order.
