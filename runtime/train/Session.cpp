@@ -14,6 +14,7 @@
 #include "SelfCheck.h"
 #include "Trace.h"
 #include "Trainer.h"
+#include "peft/DirectoryLock.h"
 #include "peft/File.h"
 #include "peft/Json.h"
 
@@ -67,6 +68,7 @@ private:
   Questions questions;
   std::string deviceNote;
   std::unique_ptr<Executor> executor;
+  DirectoryLock outputLock; ///< of a run that trains
   std::optional<TrainSummary> trained;
   StepTimes stepTimes;
   std::optional<EvalSummary> evaluated;
@@ -189,8 +191,9 @@ Status Session::train() {
     return usageError("--epochs asks for " + std::to_string(feed.steps()) +
                       " steps, more than fit 31 bits");
   printRow(console, *data, feed.rowsOf(0, 0).front(), model);
-  noteReplacement();
   PEFT_TRY(createDirectory(options.output));
+  PEFT_ASSIGN(outputLock, DirectoryLock::take(options.output));
+  noteReplacement();
   MetricsFile metrics;
   std::string path = joinPath(options.output, "metrics.jsonl");
   PEFT_TRY(metrics.open(path));
