@@ -43,7 +43,7 @@ SmallVector<lora::LinearOp> StepConverter::groupOf(lora::LinearOp first) {
         }))
       break;
     if (linear.getDropout() == first.getDropout() &&
-        !use(linear.getProjection()))
+        !projected.contains(linear.getProjection()))
       group.push_back(linear);
   }
   return group;
@@ -51,7 +51,7 @@ SmallVector<lora::LinearOp> StepConverter::groupOf(lora::LinearOp first) {
 
 /// Gives `op` its projection, unless an earlier one of its group did.
 LogicalResult StepConverter::projectDown(lora::LinearOp op) {
-  if (use(op.getProjection()))
+  if (projected.contains(op.getProjection()))
     return success();
   if (!groupsProjections)
     return projectOne(op);
@@ -67,6 +67,7 @@ LogicalResult StepConverter::projectOne(lora::LinearOp op) {
       .set(scale, op.getScale().convertToDouble());
   setDropout(c, op.getDropout().convertToDouble(), op.getModule());
   define(op, op.getProjection(), c, t);
+  projected.insert(op.getProjection());
   return launch(op, c);
 }
 
@@ -92,6 +93,7 @@ LogicalResult StepConverter::projectGroup(ArrayRef<lora::LinearOp> group) {
     setDropout(c, op.getDropout().convertToDouble(), op.getModule(),
                member.key);
     define(op, op.getProjection(), c, member.t);
+    projected.insert(op.getProjection());
   }
   return launch(first, c);
 }

@@ -12,6 +12,7 @@
 #include "peftc/Dialect/NN/NN.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/StringMap.h"
 
 namespace peftc {
@@ -120,6 +121,7 @@ private:
   int64_t seq;
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
   bool groupsProjections;
+  llvm::DenseSet<mlir::Value> projected; ///< projections that were launched
   nn::ChunkOp chunk; ///< that the current op is in, or null
   unsigned launchCount = 0;
 };

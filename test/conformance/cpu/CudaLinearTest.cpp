@@ -13,6 +13,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <gtest/gtest.h>
 
 using namespace peft;
@@ -153,8 +154,8 @@ void execute(const cuda::Call &call, const cuda::LinearWork &work) {
     }
 }
 
-/// The output of the described steps.
-Tensor runDescribed(LinearProblem problem) {
+/// All operands as the described steps leave them.
+std::map<std::string, Tensor> runDescribedAll(LinearProblem problem) {
   std::vector<cuda::Operand> operands;
   for (const OperandSpec &spec : problem.spec->operands) {
     auto found = problem.tensors.find(std::string(spec.name));
@@ -180,7 +181,12 @@ Tensor runDescribed(LinearProblem problem) {
   EXPECT_EQ(work->areaBytes, need->areaBytes);
   EXPECT_TRUE(cuda::libraryArea(call, *work).ok());
   execute(call, *work);
-  return problem.tensors[problem.output];
+  return problem.tensors;
+}
+
+/// The output of the described steps.
+Tensor runDescribed(const LinearProblem &problem) {
+  return runDescribedAll(problem)[problem.output];
 }
 
 struct Variant {
@@ -279,6 +285,33 @@ TEST(CudaLinear, describedStepsGiveWhatTheCpuGives) {
   for (const char *kernel : family)
     for (const Variant &variant : variantsOf(kernel))
       expectSame(makeProblem(kernel, variant), variant);
+}
+
+/// Two or three adapters of other ranks, scales and types are one product.
+TEST(CudaLinear, aGroupOfAdaptersIsOneProduct) {
+  for (DType compute : {DType::f32, DType::bf16})
+    for (unsigned members : {2u, 3u}) {
+      LinearProblem problem("lora_down_group_fwd", 5);
+      constexpr DType types[] = {DType::f32, DType::bf16, DType::f16};
+      problem.add("x", compute, m, k);
+      for (unsigned i = 0; i < members; ++i) {
+        const std::string number = std::to_string(i);
+        problem.add("a" + number, types[i], r + i, k);
+        problem.add("t" + number, compute, m, r + i);
+        problem.set("scale" + number, 0.5 + i);
+      }
+      auto found = runDescribedAll(problem);
+      auto wanted = problem.runAll(cpu::Path::plain, 1);
+      for (unsigned i = 0; i < members; ++i) {
+        const std::string name = "t" + std::to_string(i);
+        for (uint64_t row = 0; row < m; ++row)
+          for (uint64_t column = 0; column < r + i; ++column)
+            ASSERT_NEAR(found[name].at(row, column),
+                        wanted[name].at(row, column),
+                        compute == DType::f32 ? 1e-5 : 3e-2)
+                << name << " at " << row << ", " << column;
+      }
+    }
 }
 
 TEST(CudaLinear, undefinedRowsPastTheCountStayOutOfSums) {
