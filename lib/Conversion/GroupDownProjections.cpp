@@ -72,7 +72,7 @@ LogicalResult StepConverter::projectOne(lora::LinearOp op) {
 }
 
 /// The module that all of `group` belong to, or the first one's name.
-static std::string moduleOf(ArrayRef<lora::LinearOp> group) {
+static std::string commonModule(ArrayRef<lora::LinearOp> group) {
   std::string first = peftc::moduleOf(group.front());
   StringRef parent = StringRef(first).rsplit('.').first;
   for (lora::LinearOp op : group)
@@ -83,7 +83,7 @@ static std::string moduleOf(ArrayRef<lora::LinearOp> group) {
 
 LogicalResult StepConverter::projectGroup(ArrayRef<lora::LinearOp> group) {
   lora::LinearOp first = group.front();
-  KernelCall c("lora_down_group_fwd", moduleOf(group));
+  KernelCall c("lora_down_group_fwd", commonModule(group));
   c.operand(lora_down_group_fwd::x, use(first.getInput()));
   for (size_t i = 0; i < group.size(); ++i) {
     lora::LinearOp op = group[i];
