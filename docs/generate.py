@@ -46,7 +46,7 @@ def kernels():
     for name, summary, body in re.findall(r'^KERNEL\((\w+), "(.*?)"\)\n(.*?)^END_KERNEL', source, re.M | re.S):
         lines += [f"## `{name}`", "", f"`{summary}`", "", "| operand | access | shape | types |", "| --- | --- | --- | --- |"]
         for access, operand, shape, types in re.findall(
-                r'^\s*(IN|OPTIONAL_IN|OUT|INOUT)\((\w+), "(.*?)", "(.*?)"\)', body, re.M):
+                r'^\s*(IN|OPTIONAL_IN|OUT|OPTIONAL_OUT|INOUT)\((\w+), "(.*?)", "(.*?)"\)', body, re.M):
             types = types.replace("|", ", ")
             lines.append(f"| {operand} | {access.lower().replace('_', ' ')} | [{shape}] | {types} |")
         attributes = re.findall(r"^\s*(INTEGER|FLOAT|FLOATS)\((.*)\)$", body, re.M)

@@ -63,6 +63,7 @@ void peftc::populateStepToConverted(OpPassManager &pm,
   // A quantized base says nothing of the weights that are none.
   plan.convertWeights =
       options.base.empty() || qw::parseKind(options.base).has_value();
+  plan.groupDownProjections = options.groupDownProjections;
   pm.addPass(createConvertToPlan(plan));
   closeStage(pm, "converted");
 }
@@ -125,6 +126,10 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<std::string> device{*this, "device",
                              llvm::cl::desc("kind of the target: cpu or cuda"),
                              llvm::cl::init("cpu")};
+  Option<bool> groupDownProjections{
+      *this, "group-down-projections",
+      llvm::cl::desc("project the adapters of one input down by one launch"),
+      llvm::cl::init(true)};
   Option<int64_t> headChunkBytes{
       *this, "head-chunk-bytes",
       llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
@@ -189,6 +194,7 @@ static CompileOptions compileOptions(const PipelineOptions &flags) {
   options.quantizeHead = flags.quantizeHead;
   options.target = flags.target;
   options.device = flags.device;
+  options.groupDownProjections = flags.groupDownProjections;
   options.headChunkBytes = flags.headChunkBytes;
   options.maxThreads = flags.maxThreads;
   return options;

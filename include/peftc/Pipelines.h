@@ -40,6 +40,7 @@ struct CompileOptions {
   /// The text of an adapter_config.json; ignored with trainAll.
   std::string adapterConfig;
   bool trainAll = false;
+  bool groupDownProjections = true; ///< adapters of one input in one launch
   int64_t headChunkBytes = 64 << 20; ///< largest logits buffer of a chunk
   int64_t maxThreads = 8;      ///< that per-thread workspaces are made for
   int64_t arenaAlignment = 64; ///< bytes

@@ -54,6 +54,8 @@ static double productsOf(const peft::KernelSpec &spec,
     return 2 * m * k * (n + r);
   if (name == "lora_down_fwd" || name == "lora_down_dw")
     return 2 * m * k * r;
+  if (name == "lora_down_group_fwd")
+    return 2 * m * k * (r + symbol('s') + symbol('u'));
   bool forward = name == "attention_fwd";
   if (forward || name == "attention_bwd") {
     double rows = m / attribute("seq");

@@ -434,7 +434,8 @@ LogicalResult PlanConverter::convert() {
     plan::StreamOp::create(builder, module.getLoc(),
                            builder.getStringAttr("compute"));
   for (func::FuncOp function : functions) {
-    StepConverter step(plan, buffers, seq, compute);
+    StepConverter step(plan, buffers, seq, compute,
+                       options.groupDownProjections);
     if (failed(step.convert(function)))
       return failure();
     launchCount += step.launches();
@@ -490,7 +491,8 @@ struct ConvertToPlanPass
           << "device '" << device << "' is none of cpu, cuda";
       return signalPassFailure();
     }
-    ConvertToPlanOptions options{maxThreads, target, device, convertWeights};
+    ConvertToPlanOptions options{maxThreads, target, device, convertWeights,
+                                 groupDownProjections};
     PlanConverter converter(getOperation(), options,
                             device == "cpu" ? peft::DeviceKind::cpu
                                             : peft::DeviceKind::cuda);

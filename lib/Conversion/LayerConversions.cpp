@@ -99,21 +99,14 @@ LogicalResult StepConverter::lower(nn::SwigluOp op) {
 }
 
 LogicalResult StepConverter::lower(lora::LinearOp op) {
-  KernelCall down = call(op, "lora_down_fwd");
-  down.operand(lora_down_fwd::x, use(op.getInput()))
-      .operand(lora_down_fwd::a, use(op.getA()))
-      .set(lora_down_fwd::scale, op.getScale().convertToDouble());
-  setDropout(down, op.getDropout().convertToDouble(), op.getModule());
-  Value projection = define(op, op.getProjection(), down, lora_down_fwd::t);
-  if (failed(launch(op, down)))
+  if (failed(projectDown(op)))
     return failure();
-
   using namespace linear_lora_fwd;
   KernelCall c = call(op, "linear_lora_fwd");
   if (failed(setWeight(op, c, op.getWeight())))
     return failure();
   c.operand(x, use(op.getInput()))
-      .operand(t, projection)
+      .operand(t, use(op.getProjection()))
       .operand(b, use(op.getB()))
       .operand(init, use(op.getResidual()));
   if (op.getBias())

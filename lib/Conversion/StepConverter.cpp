@@ -64,12 +64,11 @@ Value StepConverter::define(Operation *op, Value result, KernelCall &call,
 }
 
 void StepConverter::setDropout(KernelCall &call, double dropout,
-                               StringRef module) {
+                               StringRef module, StringRef key) {
   if (dropout == 0)
     return;
   call.set("dropout", dropout)
-      .set("module_key",
-           static_cast<int64_t>(hashName((module + ".dropout").str())))
+      .set(key, static_cast<int64_t>(hashName((module + ".dropout").str())))
       .set("seq", seq)
       .operand("seed", use("seed"))
       .operand("step", use("step"))

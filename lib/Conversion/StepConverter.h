@@ -12,6 +12,7 @@
 #include "peftc/Dialect/NN/NN.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/StringMap.h"
 
 namespace peftc {
@@ -45,10 +46,12 @@ std::string moduleOf(mlir::Operation *op);
 /// of this kind is alive at a time, and neighbours that read one weight share it.
 class StepConverter {
 public:
-  /// `seq` is the tokens of a row, `compute` the type of products.
+  /// `seq` is the tokens of a row, `compute` the type of products; with `groups`
+  /// adapters of one input are projected down by one launch.
   StepConverter(PlanBuilder &plan, const StepBuffers &given, int64_t seq,
-                mlir::Type compute)
-      : plan(plan), given(given), seq(seq), compute(compute) {}
+                mlir::Type compute, bool groups)
+      : plan(plan), given(given), seq(seq), compute(compute),
+        groupsProjections(groups) {}
 
   mlir::LogicalResult convert(mlir::func::FuncOp function);
 
@@ -128,13 +131,23 @@ private:
   /// A buffer that no value of the IR stands for.
   mlir::Value scratch(mlir::Operation *op, KernelCall &call, int operand,
                       mlir::RankedTensorType type);
-  void setDropout(KernelCall &call, double dropout, llvm::StringRef module);
+  void setDropout(KernelCall &call, double dropout, llvm::StringRef module,
+                  llvm::StringRef key = "module_key");
+
+  // GroupDownProjections.cpp: t = scale (drop(x) A^T), of one adapter or of
+  // several.
+  mlir::LogicalResult projectDown(lora::LinearOp op);
+  mlir::LogicalResult projectOne(lora::LinearOp op);
+  mlir::LogicalResult projectGroup(llvm::ArrayRef<lora::LinearOp> group);
+  llvm::SmallVector<lora::LinearOp> groupOf(lora::LinearOp first);
 
   PlanBuilder &plan;
   const StepBuffers &given;
   int64_t seq;
   mlir::Type compute;
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
+  bool groupsProjections;
+  llvm::DenseSet<mlir::Value> projected; ///< projections that were launched
   nn::ChunkOp chunk; ///< that the current op is in, or null
   std::string decodedSymbol; ///< whose numbers `decoded` holds
   mlir::Value decoded;

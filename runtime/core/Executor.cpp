@@ -154,6 +154,23 @@ Status Executor::readPort(std::string_view name, DType type,
   return deviceValue->read(planValue.ports[port].buffer, 0, bytes);
 }
 
+Status Executor::postOutput(std::string_view name, unsigned slot) {
+  uint32_t port = planValue.findPort(name);
+  if (port == none)
+    return noPort(name);
+  uint32_t buffer = planValue.ports[port].buffer;
+  return deviceValue->post(slot, buffer, planValue.buffers[buffer].size);
+}
+
+Status Executor::collectPort(std::string_view name, unsigned slot, DType type,
+                             std::span<std::byte> bytes) {
+  uint32_t port = planValue.findPort(name);
+  if (port == none)
+    return noPort(name);
+  PEFT_TRY(checkPort(planValue, port, type, bytes.size()));
+  return deviceValue->collect(slot, bytes);
+}
+
 template <typename T> static std::span<const std::byte> one(const T &value) {
   return std::as_bytes(std::span(&value, 1));
 }

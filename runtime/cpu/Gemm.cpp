@@ -105,6 +105,28 @@ Fault describeLoraDownFwd(const Call &call, Gemm &gemm) {
   return checkIndex(gemm.dropout, gemm.rows);
 }
 
+unsigned downGroupSize(const Call &call) {
+  return call[kernels::lora_down_group_fwd::a2] ? 3 : 2;
+}
+
+Fault describeLoraDownGroupFwd(const Call &call, unsigned member, Gemm &gemm) {
+  using namespace kernels::lora_down_group_fwd;
+  constexpr int weights[] = {a0, a1, a2}, outputs[] = {t0, t1, t2};
+  constexpr int scales[] = {scale0, scale1, scale2};
+  constexpr int keys[] = {module_key0, module_key1, module_key2};
+  const Operand &weight = call[weights[member]];
+  gemm.compute = call[x].type;
+  gemm.rows = activeRows(call[count], call.integer(row_start), call[x].rows);
+  gemm.columns = weight.rows;
+  gemm.products[0] = {call[x], weight, false, true, call[x].columns};
+  gemm.out = call[outputs[member]];
+  gemm.scale = static_cast<float>(call.real(scales[member]));
+  gemm.dropout = readDropout(call, {index, seed, step, first_row, row_start,
+                                    dropout, keys[member], seq});
+  gemm.masked = gemm.dropout.active ? Masked::left : Masked::nothing;
+  return checkIndex(gemm.dropout, gemm.rows);
+}
+
 Fault describeLoraDownDw(const Call &call, Gemm &gemm) {
   using namespace kernels::lora_down_dw;
   gemm.compute = call[x].type;

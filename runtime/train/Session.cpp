@@ -15,6 +15,7 @@
 #include "SelfCheck.h"
 #include "Trace.h"
 #include "Trainer.h"
+#include "peft/DirectoryLock.h"
 #include "peft/File.h"
 #include "peft/Json.h"
 
@@ -71,6 +72,7 @@ private:
   Questions questions;
   std::string deviceNote;
   std::unique_ptr<Executor> executor;
+  DirectoryLock outputLock; ///< of a run that trains
   std::optional<TrainSummary> trained;
   StepTimes stepTimes;
   std::optional<EvalSummary> evaluated;
@@ -228,8 +230,9 @@ Status Session::train() {
     return usageError("--epochs asks for " + std::to_string(feed.steps()) +
                       " steps, more than fit 31 bits");
   printRow(console, *data, feed.rowsOf(0, 0).front(), model);
-  noteReplacement();
   PEFT_TRY(createDirectory(options.output));
+  PEFT_ASSIGN(outputLock, DirectoryLock::take(options.output));
+  noteReplacement();
   MetricsFile metrics;
   std::string path = joinPath(options.output, "metrics.jsonl");
   PEFT_TRY(metrics.open(path));
@@ -311,6 +314,7 @@ Status Session::printSummary() {
     line << ", \"step_seconds\": " << profile->stepSeconds
          << ", \"core_seconds\": " << profile->coreSeconds;
   line << ", \"arena_bytes\": " << memory.arenaBytes
+       << ", \"host_scratch_bytes\": " << memory.scratchBytes
        << ", \"high_water_bytes\": " << usedBytes(memory)
        << ", \"mapped_bytes\": " << mappedBytes(*executor)
        << ", \"peak_resident_bytes\": " << peakResidentBytes()

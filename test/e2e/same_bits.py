@@ -5,8 +5,8 @@ usage: same_bits.py --bin DIR [--quick]
 SHA-256 of the adapter after 20 steps of 8 rows, in f32, bf16 and f16, with and
 without dropout, and of the model with --train all: 1, 2 and 3 threads; rows x
 micro-batches 1x8, 2x4 and 8x1, untrained rows among them; ten --schedule-seeds,
-each of which must move at least a quarter of the launches; every CPU path that
-this chip has. Needs numpy only. The last line counts what passed.
+each of which must move at least a quarter of the launches; A-projections of one
+input together and one by one; every CPU path that this chip has. Needs numpy only. The last line counts what passed.
 """
 
 import argparse
@@ -77,9 +77,10 @@ class Bench:
         self.variant, self.compute = variant, compute
         self.plans = {}
 
-    def plan(self, batch):
-        if batch not in self.plans:
-            path = f"{self.directory}/{self.variant}-{self.compute}-{batch}.plan"
+    def plan(self, batch, grouped=True):
+        key = f"{batch}" if grouped else f"{batch}-ungrouped"
+        if key not in self.plans:
+            path = f"{self.directory}/{self.variant}-{self.compute}-{key}.plan"
             command = [f"{self.binaries}/peftc", "compile"]
             command += [f"{self.directory}/model", "--compute", self.compute]
             command += ["--batch", str(batch), "--seq", str(SEQ), "-o", path]
@@ -87,9 +88,10 @@ class Bench:
                 command += ["--train", "all"]
             else:
                 command += ["--adapter", f"{self.directory}/{self.variant}.json"]
+            command += ["--group-down-projections", "on" if grouped else "off"]
             self.run(command)
-            self.plans[batch] = path
-        return self.plans[batch]
+            self.plans[key] = path
+        return self.plans[key]
 
     @staticmethod
     def run(command, **environment):
@@ -107,11 +109,12 @@ class Bench:
             )
         return done.stdout + done.stderr
 
-    def train(self, batch=2, threads=1, path=None, schedule=None):
+    def train(self, batch=2, threads=1, path=None, schedule=None, grouped=True):
         """(SHA-256 of what was trained, what was printed); `schedule` is a
         seed and a mode"""
-        out = f"{self.directory}/out-{os.path.basename(self.plan(batch))}"
-        command = [f"{self.binaries}/peft-run", self.plan(batch)]
+        plan = self.plan(batch, grouped)
+        out = f"{self.directory}/out-{os.path.basename(plan)}"
+        command = [f"{self.binaries}/peft-run", plan]
         command += ["--model", f"{self.directory}/model", "-o", out]
         command += ["--data", f"{self.directory}/data.safetensors"]
         command += ["--steps", str(STEPS), "--grad-accum", str(ROWS // batch)]
@@ -145,6 +148,7 @@ def variations(quick):
     for threads in (2, 3):
         yield f"threads{threads}", {"threads": threads}, None
     yield "8x1-threads3", {"batch": 8, "threads": 3}, None
+    yield "ungrouped", {"grouped": False}, None
     for seed in range(1, 3 if quick else 11):
         for mode in ("shuffle", "interleave"):
             arguments = {"schedule": (seed, mode), "threads": 2}

@@ -69,6 +69,8 @@ TEST(PlanVerifier, Header) {
        "maxThreads is 1025"},
       {"grid", [](Plan &p) { p.shard = 0; }, "shard is 0"},
       {"no stream", [](Plan &p) { p.streams.clear(); }, "number of streams"},
+      {"many arenas", [](Plan &p) { p.arenas.resize(17); },
+       "number of arenas"},
       {"many streams", [](Plan &p) { p.streams.resize(9); },
        "number of streams"},
       {"remark", [](Plan &p) { p.remarks[0].module = "\1"; }, "remarks[0]"},

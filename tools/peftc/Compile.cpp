@@ -93,6 +93,7 @@ pipelineOptions(const CompileOptions &options,
   pipeline.seq = options.seq;
   PEFT_ASSIGN(pipeline.compute, chooseCompute(options.compute, target));
   pipeline.trainAll = options.trainAll;
+  pipeline.groupDownProjections = options.groupDownProjections;
   pipeline.maxThreads = options.maxThreads;
   pipeline.base = options.base;
   PEFT_TRY(setQuantization(options, pipeline));

@@ -152,6 +152,13 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
   app.add_option("--seq", options.seq, "tokens of a row")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 24))
       ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--group-down-projections",
+         [&options](const std::string &what) {
+           options.groupDownProjections = what == "on";
+         },
+         "q, k, v (and gate, up) through their A in one launch: on, off (on)")
+      ->check(CLI::IsMember({"on", "off"}));
   app.add_option("--recompute", "activations to recompute: none")
       ->check(CLI::IsMember({"none"}));
   app.add_option("--optimizer", "adamw")->check(CLI::IsMember({"adamw"}));

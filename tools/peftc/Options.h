@@ -37,6 +37,7 @@ struct CompileOptions {
   std::string target;  ///< name or file; empty: cpu
   int64_t batch = 1;
   int64_t seq = 2048;
+  bool groupDownProjections = true;
   int64_t maxThreads = 8;
   bool timing = false; ///< print the time of each stage
   bool quiet = false;

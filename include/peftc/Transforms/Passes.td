@@ -142,13 +142,19 @@ def ConvertToPlan : Pass<"peft-convert-to-plan", "::mlir::ModuleOp"> {
     frozen weights are buffers of arena 0 that start from their files, and the
     scratch that only the CPU device uses is in arena 1, pageable. The one pass
     that knows both sides.
+
+    Adapters of one input (q, k and v; gate and up) are projected down by one
+    launch of two or three, if they have one dropout; each keeps its own rank,
+    scale and mask. `group-down-projections=false` gives one launch each, with
+    the same bits on the CPU.
     (* example filepath=test/Conversion/convert-to-plan.mlir *)
   }];
   let options = [
     Option<"maxThreads", "max-threads", "int64_t", "8", "threads that per-thread workspaces are made for">,
     Option<"target", "target", "std::string", "\"cpu\"", "name of the target">,
     Option<"device", "device", "std::string", "\"cpu\"", "kind of the target: cpu or cuda">,
-    Option<"convertWeights", "convert-weights", "bool", "false", "on a card, keep the frozen weights that matrix products read in the compute type">
+    Option<"convertWeights", "convert-weights", "bool", "false", "on a card, keep the frozen weights that matrix products read in the compute type">,
+    Option<"groupDownProjections", "group-down-projections", "bool", "true", "project the adapters of one input down by one launch">
   ];
   let statistics = [Statistic<"launches", "launches", "Number of launches">];
   let dependentDialects = ["::peftc::plan::PlanDialect"];

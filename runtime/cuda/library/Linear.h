@@ -51,8 +51,12 @@ struct LinearStep {
     rows,    ///< to = from below the count, zero from there on
     start,   ///< to = from + bias rounded to `compute`; `from` is optional
     product, ///< `product`
+    // Of lora_down_group_fwd, whose call they read themselves:
+    stackDown, ///< to = the adapters one below the other, in to's type
+    splitDown, ///< every output = its scale times its columns of `from`
     // The kernels with dropout (Lora.h) read the call themselves:
     maskedDown, ///< all of lora_down_fwd
+    maskedDownGroup, ///< all of lora_down_group_fwd
     maskedSums, ///< all of lora_down_dw
     maskedDx,   ///< to = init + mask(dt a), of linear_lora_dx
   };

@@ -38,8 +38,7 @@ Tensor &LinearProblem::add(const std::string &operand, DType type,
   tensor.rows = rows;
   tensor.columns = columns;
   // Only weights are mapped from files, at any address.
-  bool weight =
-      operand == "w" || operand == "a" || operand == "b" || operand == "bias";
+  bool weight = spec->operands[spec->findOperand(operand)].types == "W";
   tensor.offset = weight ? random() % 8 : 0;
   tensor.bytes.assign(rows * columns * byteSize(type) + 2 * Tensor::guard + 8,
                       std::byte{0xa5});
@@ -172,6 +171,11 @@ bool LinearProblem::fault(Path path) const {
 }
 
 Tensor LinearProblem::run(Path path, unsigned threads) const {
+  return runAll(path, threads)[output];
+}
+
+std::map<std::string, Tensor> LinearProblem::runAll(Path path,
+                                                    unsigned threads) const {
   std::map<std::string, Tensor> copies = tensors;
   Fault fault = launch(path, threads, copies);
   EXPECT_FALSE(fault) << fault.text;
@@ -186,10 +190,12 @@ Tensor LinearProblem::run(Path path, unsigned threads) const {
                 untouched(tensor.data() + size,
                           tensor.bytes.data() + tensor.bytes.size()))
         << spec->name << ": bytes around " << name;
-    EXPECT_TRUE(name == output || before.bytes == tensor.bytes)
+    bool written =
+        spec->operands[spec->findOperand(name)].access != Access::in;
+    EXPECT_TRUE(written || before.bytes == tensor.bytes)
         << name << " has changed";
   }
-  return copies[output];
+  return copies;
 }
 
 std::vector<Path> vectorPaths() {

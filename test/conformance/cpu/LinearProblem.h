@@ -48,6 +48,9 @@ public:
   /// the test when bytes around an operand or an input have changed.
   Tensor run(Path path, unsigned threads) const;
 
+  /// All operands as `path` leaves them; otherwise the same.
+  std::map<std::string, Tensor> runAll(Path path, unsigned threads) const;
+
   /// Whether the launch is refused.
   bool fault(Path path) const;
 

@@ -389,6 +389,76 @@ TEST_F(Conformance, bias_dw) { checkKernel("bias_dw"); }
 TEST_F(Conformance, lora_down_fwd) { checkKernel("lora_down_fwd"); }
 TEST_F(Conformance, lora_down_dw) { checkKernel("lora_down_dw"); }
 
+/// Adapter i of a group: operands, scale and mask.
+struct GroupMember {
+  const char *a, *t, *scale, *key;
+  uint64_t rank;
+};
+constexpr GroupMember groupMembers[] = {
+    {"a0", "t0", "scale0", "module_key0", 5},
+    {"a1", "t1", "scale1", "module_key1", 35},
+    {"a2", "t2", "scale2", "module_key2", 17},
+};
+
+/// Every output of a group has the bits of a lora_down_fwd with its operands, on
+/// every path; the types of the adapters differ.
+void checkGroup(unsigned members, const Variant &variant, uint64_t seed) {
+  const Sizes sizes{39, 0, 1111, 0};
+  constexpr DType types[] = {DType::f32, DType::bf16, DType::f16};
+  LinearProblem group("lora_down_group_fwd", seed);
+  group.add("x", variant.compute, sizes.m, sizes.k);
+  addDropout(group, sizes, variant);
+  for (unsigned i = 0; i < members; ++i) {
+    const GroupMember &member = groupMembers[i];
+    group.add(member.a, types[(i + seed) % 3], member.rank, sizes.k);
+    group.add(member.t, variant.compute, sizes.m, member.rank);
+    group.set(member.scale, 0.7 + i);
+    group.set(member.key, int64_t(91 + i));
+  }
+  if (variant.count) {
+    group.addIntegers("count", DType::i32, {int64_t(sizes.m)});
+    group.set("row_start", int64_t(2));
+  }
+  std::vector<Path> paths = vectorPaths();
+  paths.push_back(Path::plain);
+  for (unsigned i = 0; i < members; ++i) {
+    const GroupMember &member = groupMembers[i];
+    LinearProblem one("lora_down_fwd", seed);
+    for (const char *name :
+         {"x", "count", "index", "seed", "step", "first_row"})
+      if (group.has(name))
+        one.tensors[name] = group[name];
+    one.tensors["a"] = group[member.a];
+    one.tensors["t"] = group[member.t];
+    one.output = "t";
+    for (const char *name : {"row_start", "seq"})
+      one.set(name, group.integer(name));
+    one.set("dropout", group.real("dropout"));
+    one.set("scale", group.real(member.scale));
+    one.set("module_key", group.integer(member.key));
+    Tensor alone = one.run(Path::plain, 2);
+    for (Path path : paths)
+      ASSERT_EQ(0u, countDifferences(alone, group.runAll(path, 3)[member.t]))
+          << nameOf(path) << ", adapter " << i;
+  }
+}
+
+TEST_F(Conformance, lora_down_group_fwd) {
+  conformance::noteCompared("lora_down_group_fwd");
+  uint64_t seed = 1;
+  for (DType compute : computeTypes)
+    for (unsigned members : {2u, 3u})
+      for (unsigned bits = 0; bits < 8; ++bits) {
+        Variant variant{compute};
+        variant.count = bits & 1;
+        variant.dropout = bits & 2;
+        variant.index = bits & 4;
+        checkGroup(members, variant, seed++);
+        if (HasFatalFailure())
+          return;
+      }
+}
+
 //===----------------------------------------------------------------------===//
 // Sums over micro-batches
 //===----------------------------------------------------------------------===//
