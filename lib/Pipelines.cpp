@@ -24,7 +24,8 @@ void peftc::populateModelToAdapted(OpPassManager &pm,
     pm.addPass(createTrainAllParameters());
   else
     pm.addPass(
-        createAttachAdapters(AttachAdaptersOptions{options.adapterConfig}));
+        createAttachAdapters(AttachAdaptersOptions{
+            options.adapterConfig, options.loraPlusRatio, options.loraFA}));
   if (!options.base.empty() && options.base != "stored")
     pm.addPass(createConvertBase(ConvertBaseOptions{options.base}));
   SpecializeModelOptions shapes;
@@ -86,6 +87,12 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
                             llvm::cl::init("planned")};
   Option<std::string> config{*this, "config",
                              llvm::cl::desc("adapter_config.json as text")};
+  Option<double> loraPlusRatio{
+      *this, "lora-plus-ratio",
+      llvm::cl::desc("rate of B over the rate of A (LoRA+)"),
+      llvm::cl::init(1.0)};
+  Option<bool> loraFA{*this, "lora-fa", llvm::cl::desc("freeze A (LoRA-FA)"),
+                      llvm::cl::init(false)};
   Option<bool> trainAll{*this, "train-all",
                         llvm::cl::desc("train every parameter"),
                         llvm::cl::init(false)};
@@ -161,6 +168,8 @@ peft::Status peftc::compileModel(ModuleOp module,
 static CompileOptions compileOptions(const PipelineOptions &flags) {
   CompileOptions options;
   options.adapterConfig = flags.config;
+  options.loraPlusRatio = flags.loraPlusRatio;
+  options.loraFA = flags.loraFA;
   options.trainAll = flags.trainAll;
   options.batch = flags.batch;
   options.seq = flags.seq;

@@ -33,6 +33,8 @@ struct CompileOptions {
   std::string device = "cpu"; ///< its kind: cpu or cuda
   /// The text of an adapter_config.json; ignored with trainAll.
   std::string adapterConfig;
+  double loraPlusRatio = 1; ///< rate of B over that of A
+  bool loraFA = false;      ///< A is frozen
   bool trainAll = false;
   int64_t headChunkBytes = 64 << 20; ///< largest logits buffer of a chunk
   int64_t maxThreads = 8;      ///< that per-thread workspaces are made for

@@ -22,6 +22,18 @@ static std::string counted(uint64_t number, StringRef one, StringRef many) {
   return std::to_string(number) + " " + (number == 1 ? one : many).str();
 }
 
+/// Elements of the tensors in `names` that train.
+static uint64_t trainedElements(Operation *op, ArrayRef<StringRef> names) {
+  uint64_t elements = 0;
+  for (StringRef name : names) {
+    auto param = SymbolTable::lookupNearestSymbolFrom<nn::ParamOp>(
+        op, StringAttr::get(op->getContext(), name));
+    if (param && param.getTrainable())
+      elements += param.getTensorType().getNumElements();
+  }
+  return elements;
+}
+
 static void addAdapter(AdapterReport &report, lora::LinearOp op) {
   AdapterReport::Kind kind;
   kind.name = op.getModule().rsplit('.').second.str();
@@ -37,7 +49,7 @@ static void addAdapter(AdapterReport &report, lora::LinearOp op) {
   if (same == report.kinds.end())
     same = report.kinds.insert(report.kinds.end(), kind);
   ++same->count;
-  same->parameters += kind.rank * (kind.in + kind.out);
+  same->parameters += trainedElements(op, {op.getA(), op.getB()});
   ++report.adaptedModules;
 }
 

@@ -50,7 +50,7 @@ private:
   void addRemarks();
   void eraseStep();
   LogicalResult addGroup();
-  LogicalResult addTrained(nn::ParamOp parameter);
+  LogicalResult addSaved(nn::ParamOp parameter);
   void addPort(Location loc, StringRef kind, StringRef name, Value buffer);
 
   ModuleOp module;
@@ -204,7 +204,7 @@ LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
   if (!dtypeOf(type.getElementType()))
     return parameter.emitOpError("has element type ")
            << type.getElementType() << ", which a plan cannot hold";
-  if (parameter.getTrainable())
+  if (parameter.getTrainable() || parameter.getSaved())
     symbols[parameter.getSymName()] = plan.addBuffer(
         parameter.getLoc(), parameter.getSymName(), type, "adapter");
   else if (parameter.getInit() != "stored")
@@ -296,12 +296,14 @@ LogicalResult PlanConverter::addGroup() {
   return success();
 }
 
-LogicalResult PlanConverter::addTrained(nn::ParamOp parameter) {
+LogicalResult PlanConverter::addSaved(nn::ParamOp parameter) {
   StringRef name = parameter.getSymName();
-  Value first = symbols.lookup((name + ".m").str());
-  Value second = symbols.lookup((name + ".v").str());
+  SmallVector<Value> moments;
+  for (StringRef suffix : {".m", ".v"})
+    if (Value moment = symbols.lookup((name + suffix).str()))
+      moments.push_back(moment);
   ArrayRef<Value> sums = gradients[name];
-  if (!first || !second || sums.empty())
+  if (parameter.getTrainable() && (moments.size() != 2 || sums.empty()))
     return parameter.emitOpError("is trainable, but has no gradient or no "
                                  "moments; run peft-differentiate first");
   Type source = parameter.getSourceType().value_or(
@@ -313,7 +315,7 @@ LogicalResult PlanConverter::addTrained(nn::ParamOp parameter) {
       builder, parameter.getLoc(),
       builder.getStringAttr(parameter.getSavedName().value_or(name)),
       builder.getStringAttr(parameter.getModule().value_or("")),
-      symbols.lookup(name), sums, first, second, builder.getI64IntegerAttr(0),
+      symbols.lookup(name), sums, moments, builder.getI64IntegerAttr(0),
       flag(!parameter.getNoDecay()), flag(parameter.getZeroGradientAtStart()),
       TypeAttr::get(source));
   return success();
@@ -345,7 +347,8 @@ LogicalResult PlanConverter::convert() {
   if (failed(addGroup()))
     return failure();
   for (nn::ParamOp parameter : parameters)
-    if (parameter.getTrainable() && failed(addTrained(parameter)))
+    if ((parameter.getTrainable() || parameter.getSaved()) &&
+        failed(addSaved(parameter)))
       return failure();
   addPorts();
   // Activations on one stream, gradient sums and the optimizer on the other.

@@ -183,8 +183,13 @@ void PlanWriter::add(plan::ParameterOp op) {
   parameter.buffer = indexOf(op.getBuffer());
   for (Value gradient : op.getGradients())
     parameter.gradients.push_back(indexOf(gradient));
-  parameter.firstMoment = indexOf(op.getFirstMoment());
-  parameter.secondMoment = indexOf(op.getSecondMoment());
+  if (op.getMoments().size() == 2) {
+    parameter.firstMoment = indexOf(op.getMoments()[0]);
+    parameter.secondMoment = indexOf(op.getMoments()[1]);
+  } else if (!op.getMoments().empty()) {
+    return fail(op, "has " + std::to_string(op.getMoments().size()) +
+                        " moments, needed are two or none");
+  }
   parameter.group = op.getGroup();
   parameter.decay = op.getDecay();
   parameter.zeroGradientAtStart = op.getZeroGradientAtStart();

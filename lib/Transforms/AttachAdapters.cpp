@@ -97,6 +97,7 @@ private:
                             StringRef factor, int64_t rows, int64_t columns);
   void trainSaved(const ModelModules &modules);
   LogicalResult trainBiases(const ModelModules &modules);
+  void setRates();
   void finish(const ModelModules &modules);
 
   LogicalResult refuse(const peft::Status &status) {
@@ -150,6 +151,7 @@ LogicalResult AttachAdapters::run() {
   trainSaved(modules);
   if (failed(trainBiases(modules)))
     return failure();
+  setRates();
   finish(modules);
   return success();
 }
@@ -189,7 +191,12 @@ void AttachAdapters::attach(nn::LinearOp linear, const AdaptedModule &adapted) {
   }
   // While B is zero no gradient reaches A.
   b.setInit(random ? "kaiming_uniform" : "zeros");
-  a.setZeroGradientAtStart(!random);
+  if (loraFA) {
+    a.setTrainable(false);
+    a.setSaved(true);
+  } else {
+    a.setZeroGradientAtStart(!random);
+  }
   auto inputType = cast<RankedTensorType>(linear.getInput().getType());
   SmallVector<int64_t> shape(inputType.getShape());
   shape.back() = adapted.rank;
@@ -254,6 +261,18 @@ LogicalResult AttachAdapters::trainBiases(const ModelModules &modules) {
         (savedPrefix + path + (wrapped ? ".base_layer.bias" : ".bias")).str());
   }
   return success();
+}
+
+/// As PEFT's create_loraplus_optimizer groups them: B and whatever has one
+/// dimension.
+void AttachAdapters::setRates() {
+  if (loraPlusRatio == 1)
+    return;
+  for (auto param : getOperation().getOps<nn::ParamOp>()) {
+    bool isB = param.getSymName().contains(".lora_B.");
+    if (param.getTrainable() && (isB || param.getTensorType().getRank() == 1))
+      param.setRateFactor(llvm::APFloat(loraPlusRatio.getValue()));
+  }
 }
 
 /// Leaves the normalised config, what was excluded, and a remark per kind.

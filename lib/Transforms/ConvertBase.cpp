@@ -31,7 +31,8 @@ struct ConvertBasePass : public peftc::impl::ConvertBaseBase<ConvertBasePass> {
     }
     for (auto parameter : getOperation().getOps<nn::ParamOp>()) {
       RankedTensorType stored = parameter.getTensorType();
-      if (parameter.getTrainable() || stored.getElementType() == element)
+      if (parameter.getTrainable() || parameter.getSaved() ||
+          stored.getElementType() == element)
         continue;
       // What the file has does not change when a copy is converted again.
       if (!parameter.getSourceType())

@@ -103,7 +103,7 @@ void peftc::buildUpdate(ModuleOp module, const GradientSums &sums,
     nn::AdamWOp::create(
         builder, parameter.getLoc(), symbol(name),
         symbol(sums.sums(parameter).front()), symbol(name + ".m"),
-        symbol(name + ".v"), builder.getF64FloatAttr(1.0),
+        symbol(name + ".v"), parameter.getRateFactorAttr(),
         parameter.getNoDecay() ? UnitAttr() : builder.getUnitAttr());
     for (const std::string &use : sums.sums(parameter))
       nn::ClearOp::create(builder, parameter.getLoc(), use);

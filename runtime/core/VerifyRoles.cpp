@@ -109,8 +109,9 @@ static Status checkParameter(const Plan &plan, const Parameter &parameter) {
     return checkTyped(plan, index, DType::f32, count, role);
   };
   PEFT_TRY(check(parameter.buffer, "its buffer"));
-  if (parameter.gradients.empty())
-    return badInput("it has no gradient");
+  bool moments = parameter.firstMoment != none || parameter.secondMoment != none;
+  if (!parameter.trains())
+    return moments ? badInput("it has moments, but no gradient") : Status();
   for (uint32_t gradient : parameter.gradients)
     PEFT_TRY(check(gradient, "gradient"));
   PEFT_TRY(check(parameter.firstMoment, "firstMoment"));

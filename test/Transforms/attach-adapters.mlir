@@ -11,6 +11,8 @@
 // RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj", "lm_head"], "init_lora_weights": "gaussian", "r": 4}}' 2>&1 | FileCheck %s --check-prefix=GAUSSIAN
 // RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "init_lora_weights": false}}' 2>&1 | FileCheck %s --check-prefix=RANDOM
 
+// RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "bias": "all"}} lora-plus-ratio=16 lora-fa=true' 2>&1 | FileCheck %s --check-prefix=TRAINED
+
 // A list names a module by its whole path or its end; only those change.
 // LIST: remark: {{.*}}2 x q_proj [8 -> 8] rank 2: 64 parameters
 // LIST: remark: {{.*}}2 modules adapted; 64 of 1,016 parameters train (6.2992 %)
@@ -76,6 +78,13 @@
 // PEFT's init_lora_weights: false leaves both factors random.
 // RANDOM: lora_A.weight : tensor<8x8xf32> {init = "kaiming_uniform", module = "model.layers.0.self_attn.q_proj", trainable}
 // RANDOM: lora_B.weight : tensor<8x8xf32> {init = "kaiming_uniform", module = "model.layers.0.self_attn.q_proj", trainable}
+
+// LoRA+ gives B and everything with one dimension a rate of their own; with
+// LoRA-FA A is saved and does not train.
+// TRAINED: remark: {{.*}}2 x q_proj [8 -> 8] rank 8: 128 parameters
+// TRAINED: nn.param @model.layers.0.self_attn.q_proj.bias : {{.*}}rateFactor = 1.600000e+01 : f64
+// TRAINED: lora_A.weight : tensor<8x8xf32> {init = "kaiming_uniform", module = "model.layers.0.self_attn.q_proj", saved}
+// TRAINED: lora_B.weight : tensor<8x8xf32> {init = "zeros", module = "model.layers.0.self_attn.q_proj", rateFactor = 1.600000e+01 : f64, trainable}
 
 module attributes {nn.model = {model_type = "qwen2", name = "tiny", tied = false}} {
   nn.param @model.embed_tokens.weight : tensor<32x8xbf16> {module = "model.embed_tokens"}

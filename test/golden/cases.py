@@ -188,6 +188,25 @@ CASES = {
         "config": QWEN2,
         "adapter": {**ATTENTION, "bias": "lora_only"},
     },
+    "lora_plus": {
+        "config": {**LLAMA, **BIASES},
+        "adapter": {**PLAIN, "bias": "lora_only"},
+        "lora_plus_ratio": 16.0,
+        "weight_decay": 0.05,
+        "lr": 2e-4,
+    },
+    "lora_fa": {
+        "config": QWEN2,
+        "adapter": {**ALL_LINEAR, "r": 2},
+        "lora_fa": True,
+        "weight_decay": 0.05,
+    },
+    "lora_fa_plus": {
+        "config": LLAMA,
+        "adapter": {**PLAIN, "use_rslora": True, "modules_to_save": ["norm"]},
+        "lora_fa": True,
+        "lora_plus_ratio": 4.0,
+    },
     "regex": {
         "config": LLAMA,
         "adapter": {

@@ -27,6 +27,7 @@ import tempfile
 import models
 import numpy as np
 import peft
+import peft.optimizers
 import tensor_file
 import torch
 import transformers
@@ -54,6 +55,10 @@ def load_model(case, directory, dtype):
         )
     model = model.to(dtype)
     model.train()
+    if case["lora_fa"]:
+        for name, parameter in model.named_parameters():
+            if ".lora_A." in name:
+                parameter.requires_grad_(False)
     trainable = trainable_parameters(case, model)
     with torch.no_grad():
         for name, parameter in trainable.items():
@@ -61,6 +66,11 @@ def load_model(case, directory, dtype):
                 shape = tuple(parameter.shape)
                 values = models.adapter_tensor(name, shape, base)
                 parameter.copy_(torch.from_numpy(values))
+        frozen = models.frozen_tensors(case, trainable)
+        for name, parameter in model.named_parameters():
+            key = name.replace(".default.", ".")
+            if key in frozen:
+                parameter.copy_(torch.from_numpy(frozen[key]))
     return model, trainable
 
 
@@ -74,9 +84,12 @@ def trainable_parameters(case, model):
         for p in model.parameters()
         if p.requires_grad
     }
-    found = {
-        key: by_place[value.data_ptr(), tuple(value.shape)]
+    places = {
+        key: (value.data_ptr(), tuple(value.shape))
         for key, value in saved.items()
+    }
+    found = {
+        key: by_place[place] for key, place in places.items() if place in by_place
     }
     assert len(found) == len(by_place), "a trainable parameter is not saved"
     return dict(sorted(found.items()))
@@ -178,11 +191,17 @@ def autocast_errors(case, directory, autocast):
     return {n: (error[n] / max(norm[n], 1e-300)) ** 0.5 for n in trainable}
 
 
-def run(case, directory, dtype):
-    """Losses, norms, tokens, first gradients and changes of a training run."""
-    model, trainable = load_model(case, directory, dtype)
-    arrays, segments = models.make_rows(case)
-    before = {n: p.detach().clone() for n, p in trainable.items()}
+def make_optimizer(case, model, trainable):
+    """AdamW, or PEFT's LoRA+ around it."""
+    if case["lora_plus_ratio"] is not None:
+        return peft.optimizers.create_loraplus_optimizer(
+            model,
+            torch.optim.AdamW,
+            lr=case["lr"],
+            loraplus_lr_ratio=case["lora_plus_ratio"],
+            loraplus_weight_decay=case["weight_decay"],
+            foreach=False,
+        )
     groups = [
         {
             "params": [p for n, p in trainable.items() if models.decays(n) == on],
@@ -190,9 +209,18 @@ def run(case, directory, dtype):
         }
         for on in (True, False)
     ]
-    optimizer = torch.optim.AdamW(
+    return torch.optim.AdamW(
         [g for g in groups if g["params"]], lr=case["lr"], foreach=False
     )
+
+
+def run(case, directory, dtype):
+    """Losses, norms, tokens, first gradients and changes of a training run."""
+    model, trainable = load_model(case, directory, dtype)
+    arrays, segments = models.make_rows(case)
+    before = {n: p.detach().clone() for n, p in trainable.items()}
+    optimizer = make_optimizer(case, model, trainable)
+    factors = [group["lr"] / case["lr"] for group in optimizer.param_groups]
     result = {"loss": [], "grad_norm": [], "tokens": []}
     for step in range(case["steps"]):
         loss, tokens = step_gradient(
@@ -203,8 +231,8 @@ def run(case, directory, dtype):
         norm = torch.nn.utils.clip_grad_norm_(
             list(trainable.values()), case["max_grad_norm"], foreach=False
         )
-        for group in optimizer.param_groups:
-            group["lr"] = models.rate(case, step)
+        for group, factor in zip(optimizer.param_groups, factors):
+            group["lr"] = models.rate(case, step) * factor
         optimizer.step()
         result["loss"].append(loss)
         result["grad_norm"].append(norm.item())

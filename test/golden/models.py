@@ -170,6 +170,20 @@ def write_model(case, directory):
     return tensors
 
 
+def frozen_tensors(case, trainable):
+    """What an adapter holds beside its trainable tensors: A of LoRA-FA."""
+    shapes = tensor_shapes(case["config"])
+    frozen = {}
+    for name, values in trainable.items():
+        if not case["lora_fa"] or ".lora_B." not in name:
+            continue
+        module = name.removeprefix("base_model.model.").split(".lora_B.")[0]
+        key = name.replace(".lora_B.", ".lora_A.")
+        shape = (values.shape[1], shapes[f"{module}.weight"][1])
+        frozen[key] = adapter_tensor(key, shape, {})
+    return frozen
+
+
 def write_adapter(case, directory, tensors):
     """A PEFT adapter directory; `tensors` may be {} (only the config)."""
     os.makedirs(directory, exist_ok=True)
@@ -235,6 +249,8 @@ def get_case(name):
         "warmup": 0,
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
+        "lora_plus_ratio": None,
+        "lora_fa": False,
     }
     case.update(CASES[name])
     return case

@@ -67,6 +67,7 @@ def write_inputs(case, golden, directory):
             else models.adapter_tensor(name, gradient.shape, base)
         )
     if case["adapter"] is not None:
+        start |= models.frozen_tensors(case, start)
         models.write_adapter(case, f"{directory}/adapter", start)
     arrays, _ = models.make_rows(case)
     tensor_file.save_tensors(f"{directory}/data.safetensors", arrays)
@@ -79,6 +80,10 @@ def compile_plan(case, directory, binaries, compute):
         command += ["--train", "all"]
     else:
         command += ["--adapter", f"{directory}/adapter/adapter_config.json"]
+    if case["lora_plus_ratio"] is not None:
+        command += ["--lora-plus-ratio", repr(case["lora_plus_ratio"])]
+    if case["lora_fa"]:
+        command += ["--lora-fa"]
     command += ["--batch", str(case["batch"]), "--seq", str(case["seq"])]
     plan = f"{directory}/{compute}.plan"
     execute(command + ["--compute", compute, "-o", plan])
@@ -153,6 +158,9 @@ def check_f32(case, golden, directory, binaries, start):
     if len(metrics) != case["steps"]:
         raise Failure(f"{len(metrics)} lines in metrics.jsonl")
     check_names("gradient", gradients, golden.gradients)
+    for name in models.frozen_tensors(case, start):
+        if not np.array_equal(end.pop(name), start[name]):
+            raise Failure(f"{name} is frozen, and changed")
     check_names("result", end, golden.changes)
     worst = 0.0
     for name, expected in golden.gradients.items():

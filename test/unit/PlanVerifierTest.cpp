@@ -207,6 +207,12 @@ TEST(PlanVerifier, Roles) {
        "no name"},
       {"gradients", [](Plan &p) { p.parameters[0].gradients.clear(); },
        "no gradient"},
+      {"a frozen one's moment",
+       [](Plan &p) {
+         p.parameters[0].gradients.clear();
+         p.parameters[0].firstMoment = none;
+       },
+       "it has moments, but no gradient"},
       {"gradient's size",
        [](Plan &p) { p.parameters[0].gradients[0] = indexOf(p, "out"); },
        "needed are 32 of f32"},

@@ -63,6 +63,8 @@ pipelineOptions(const CompileOptions &options,
   pipeline.trainAll = options.trainAll;
   pipeline.maxThreads = options.maxThreads;
   pipeline.base = options.base;
+  pipeline.loraPlusRatio = options.loraPlusRatio.value_or(1);
+  pipeline.loraFA = options.loraFA;
   if (options.trainAll)
     return pipeline;
   if (options.adapterFile.empty()) {

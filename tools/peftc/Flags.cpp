@@ -51,6 +51,7 @@ constexpr const char *assembleExamples = R"(Examples:
   peftc assemble step.plan.mlir -o again.plan   # the same bytes)";
 
 constexpr const char *adapterGroup = "ADAPTER";
+constexpr const char *trainingGroup = "TRAINING OF THE ADAPTER";
 
 void addAdapterFlags(CLI::App &app, CompileOptions &options) {
   AdapterFlags &lora = options.adapter;
@@ -82,6 +83,18 @@ void addAdapterFlags(CLI::App &app, CompileOptions &options) {
       ->capture_default_str();
 }
 
+/// How an adapter trains: PEFT's config says nothing about it, so these go with
+/// `--adapter` as well.
+void addTrainingFlags(CLI::App &app, CompileOptions &options) {
+  app.add_option("--lora-plus-ratio", options.loraPlusRatio,
+                 "LoRA+: rate of B and of vectors over that of A (1)")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->group(trainingGroup);
+  app.add_flag("--lora-fa", options.loraFA,
+               "LoRA-FA: A keeps its initial values, B trains")
+      ->group(trainingGroup);
+}
+
 /// "a100, cpu, ..."
 std::string targetList() {
   std::string list;
@@ -99,6 +112,7 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
     app.add_option("-o,--output", options.output,
                    "the plan (input's name with .plan)");
   addAdapterFlags(app, options);
+  addTrainingFlags(app, options);
   app.add_option_function<std::string>(
          "--train",
          [&options](const std::string &what) {
@@ -207,12 +221,14 @@ struct Parser {
   static Status checkAdapter(const CLI::App &command,
                              const CompileOptions &options) {
     for (const CLI::Option *option : command.get_options()) {
-      if (option->get_group() != adapterGroup || !option->count())
+      bool describes = option->get_group() == adapterGroup;
+      if (!option->count() ||
+          (!describes && option->get_group() != trainingGroup))
         continue;
       if (options.trainAll)
         return usageError("--train all excludes " + option->get_name() +
                           ": every parameter trains, there is no adapter");
-      if (!options.adapterFile.empty() && option->get_name() != "--adapter")
+      if (describes && !options.adapterFile.empty() && option->get_name() != "--adapter")
         return usageError("--adapter excludes " + option->get_name() +
                           ": the file says what the adapter is");
     }

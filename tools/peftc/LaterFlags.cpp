@@ -27,8 +27,6 @@ constexpr Later later[] = {
     {"--double-quant", "", "use a model stored as bf16, f16 or f32"},
     {"--optimizer", "adamw8bit", "use adamw"},
     {"--dora", "", "use plain LoRA or --rslora"},
-    {"--lora-fa", "", "use plain LoRA"},
-    {"--lora-plus-ratio", "", "A and B have one rate"},
     {"--lora-init", "pissa", "use kaiming or gaussian"},
     {"--lora-init", "olora", "use kaiming or gaussian"},
     {"--generate-batch", "", "peft-run --generate answers one row at a time"},

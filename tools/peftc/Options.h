@@ -9,6 +9,7 @@
 #include "AdapterFlags.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 struct ImportOptions {
@@ -22,6 +23,8 @@ struct CompileOptions {
   std::string output; ///< empty: the model's name with .plan
   std::string adapterFile;
   AdapterFlags adapter;
+  std::optional<double> loraPlusRatio; ///< of the rates of B and A
+  bool loraFA = false;                 ///< A is frozen
   bool trainAll = false;
   std::string base;    ///< empty: the target's default
   std::string compute; ///< empty: the target's default

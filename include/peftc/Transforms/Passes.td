@@ -29,12 +29,16 @@ def AttachAdapters : Pass<"peft-attach-adapters", "::mlir::ModuleOp"> {
     is a `lora.linear` with trainable A and B; modules to save and trained
     biases are f32 masters. `config` is the text of an adapter_config.json;
     matching is PEFT's, plus globs. Zero matches, a pattern that matches
-    nothing, and a field that is not implemented are errors by name. Separate
-    from the import because the same model takes many adapters.
+    nothing, and a field that is not implemented are errors by name. What PEFT
+    leaves to the optimizer are options: with `lora-plus-ratio` B and vectors
+    train at that multiple of the rate, with `lora-fa` A is frozen and saved.
+    Separate from the import because the same model takes many adapters.
     (* example filepath=test/Transforms/attach-adapters.mlir *)
   }];
   let options = [
-    Option<"config", "config", "std::string", "\"\"", "adapter_config.json as text">
+    Option<"config", "config", "std::string", "\"\"", "adapter_config.json as text">,
+    Option<"loraPlusRatio", "lora-plus-ratio", "double", "1.0", "rate of B and of vectors over the rate of A (LoRA+)">,
+    Option<"loraFA", "lora-fa", "bool", "false", "freeze A (LoRA-FA)">
   ];
   let statistics = [Statistic<"attached", "modules-adapted", "Number of modules that got an adapter">];
   let dependentDialects = ["::peftc::nn::NNDialect", "::peftc::lora::LoraDialect"];

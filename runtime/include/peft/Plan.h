@@ -98,7 +98,8 @@ struct Group {
   uint32_t normSquare = none; ///< f64 [1]
 };
 
-/// A trainable tensor.
+/// A tensor of the saved file: it trains or, without gradients and moments, is
+/// only saved (A of LoRA-FA).
 struct Parameter {
   std::string name;    ///< key in the saved file
   std::string module;  ///< Hugging Face module path
@@ -111,6 +112,8 @@ struct Parameter {
   bool zeroGradientAtStart = false;
   /// Type in the source model (--train all writes it back in that type).
   DType sourceType = DType::f32;
+
+  bool trains() const { return !gradients.empty(); }
 };
 
 /// A named buffer that the host writes before (input, scalar) or reads after

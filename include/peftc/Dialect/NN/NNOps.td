@@ -20,7 +20,9 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
     `zeroGradientAtStart` marks the factor whose partner starts at zero, so that
     no gradient reaches it at the first step. `paddingIdx` of an embedding gets no
     lookup gradient. `savedName` is the key in the saved adapter where it is not
-    the symbol's name.
+    the symbol's name. `saved` marks a frozen tensor that belongs to the adapter
+    and is saved with it (A of LoRA-FA). `rateFactor` multiplies the learning
+    rate (LoRA+).
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<NN_ParamType>:$type,
                        UnitAttr:$trainable,
@@ -31,7 +33,9 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
                        UnitAttr:$noDecay,
                        UnitAttr:$zeroGradientAtStart,
                        OptionalAttr<I64Attr>:$paddingIdx,
-                       OptionalAttr<StrAttr>:$savedName);
+                       OptionalAttr<StrAttr>:$savedName,
+                       UnitAttr:$saved,
+                       DefaultValuedAttr<F64Attr, "1.0">:$rateFactor);
   let assemblyFormat = "$sym_name `:` $type attr-dict";
   let extraClassDeclaration = [{
     ::mlir::RankedTensorType getTensorType() {
