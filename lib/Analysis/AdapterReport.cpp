@@ -34,7 +34,7 @@ static uint64_t trainedElements(Operation *op, ArrayRef<StringRef> names) {
   return elements;
 }
 
-static void addAdapter(AdapterReport &report, lora::LinearOp op) {
+template <typename Op> static void addAdapter(AdapterReport &report, Op op) {
   AdapterReport::Kind kind;
   kind.name = op.getModule().rsplit('.').second.str();
   if (kind.name.empty())
@@ -49,13 +49,21 @@ static void addAdapter(AdapterReport &report, lora::LinearOp op) {
   if (same == report.kinds.end())
     same = report.kinds.insert(report.kinds.end(), kind);
   ++same->count;
-  same->parameters += trainedElements(op, {op.getA(), op.getB()});
+  SmallVector<StringRef> tensors = {op.getA(), op.getB()};
+  if constexpr (std::is_same_v<Op, lora::DoraLinearOp>)
+    tensors.push_back(op.getMagnitude());
+  same->parameters += trainedElements(op, tensors);
   ++report.adaptedModules;
 }
 
 AdapterReport peftc::reportAdapters(ModuleOp module) {
   AdapterReport report;
-  module.walk([&](lora::LinearOp op) { addAdapter(report, op); });
+  module.walk([&](Operation *op) {
+    if (auto linear = dyn_cast<lora::LinearOp>(op))
+      addAdapter(report, linear);
+    else if (auto dora = dyn_cast<lora::DoraLinearOp>(op))
+      addAdapter(report, dora);
+  });
   for (auto param : module.getOps<nn::ParamOp>()) {
     uint64_t elements = param.getTensorType().getNumElements();
     report.total += elements;

@@ -157,11 +157,14 @@ void PlanConverter::findUses() {
   for (func::FuncOp function : functions)
     function.walk([&](Operation *op) {
       bool product =
-          isa<nn::LinearOp, nn::LinearDxOp, lora::LinearOp, lora::LinearDxOp>(
-              op);
+          isa<nn::LinearOp, nn::LinearDxOp, lora::LinearOp, lora::LinearDxOp,
+              lora::DoraLinearOp>(op);
       for (NamedAttribute attribute : op->getAttrs())
         if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
           (product ? inProducts : asStored).insert(symbol.getValue());
+      // Its norms are those of the weight as it is stored.
+      if (auto dora = dyn_cast<lora::DoraLinearOp>(op))
+        asStored.insert(dora.getWeight());
     });
 }
 
@@ -217,7 +220,7 @@ LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
 void PlanConverter::addInitializer(nn::ParamOp parameter, Value buffer) {
   StringRef init = parameter.getInit();
   bool mapped = buffer && !buffer.getDefiningOp<plan::BufferOp>().getArena();
-  if (!buffer || init == "zeros" || mapped)
+  if (!buffer || init == "zeros" || init == "row_norms" || mapped)
     return;
   IntegerAttr weight, stream;
   if (init == "stored") {

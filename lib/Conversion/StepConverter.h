@@ -50,6 +50,7 @@ private:
   mlir::LogicalResult lower(nn::AttentionOp op);
   mlir::LogicalResult lower(nn::SwigluOp op);
   mlir::LogicalResult lower(lora::LinearOp op);
+  mlir::LogicalResult lower(lora::DoraLinearOp op);
   // Backward.
   mlir::LogicalResult lower(nn::LinearDxOp op);
   mlir::LogicalResult lower(nn::LinearDwOp op);
@@ -63,6 +64,9 @@ private:
   mlir::LogicalResult lower(nn::CastOp op);
   mlir::LogicalResult lower(lora::LinearDxOp op);
   mlir::LogicalResult lower(lora::DownDwOp op);
+  mlir::LogicalResult lower(lora::DoraScaleOp op);
+  mlir::LogicalResult lower(lora::DoraDwOp op);
+  mlir::LogicalResult lower(lora::DropoutOp op);
   // The head and the loss.
   mlir::LogicalResult lower(nn::CompactRowsOp op);
   mlir::LogicalResult lower(nn::ChunkOp op);
@@ -80,6 +84,8 @@ private:
   mlir::LogicalResult lower(nn::AdjustLossScaleOp op);
   mlir::LogicalResult lower(nn::AdamWOp op);
   mlir::LogicalResult lower(nn::ClearOp op);
+  // Before the first step.
+  mlir::LogicalResult lower(lora::DoraStartOp op);
   mlir::LogicalResult lower(mlir::func::ReturnOp op);
 
   KernelCall call(mlir::Operation *op, llvm::StringRef kernel,
@@ -102,6 +108,11 @@ private:
   mlir::Value scratch(mlir::Operation *op, KernelCall &call, int operand,
                       mlir::RankedTensorType type);
   void setDropout(KernelCall &call, double dropout, llvm::StringRef module);
+  /// The norms of a DoRA weight, as far as the op says it.
+  template <typename Op> KernelCall normCall(Op op);
+  /// drop(x), or x - drop(x), of a DoRA linear, in a buffer of its own.
+  mlir::FailureOr<mlir::Value> dropInput(lora::DoraLinearOp op,
+                                         bool complement);
 
   PlanBuilder &plan;
   const llvm::StringMap<mlir::Value> &symbols;

@@ -93,8 +93,10 @@ private:
   LogicalResult run();
   LogicalResult checkModule();
   void attach(nn::LinearOp linear, const AdaptedModule &adapted);
-  nn::ParamOp declareFactor(Location location, StringRef module,
-                            StringRef factor, int64_t rows, int64_t columns);
+  nn::ParamOp declare(Location location, StringRef module, StringRef tensor,
+                      ArrayRef<int64_t> shape);
+  Value withMagnitude(OpBuilder &builder, nn::LinearOp linear, nn::ParamOp a,
+                      nn::ParamOp b, double scale);
   void trainSaved(const ModelModules &modules);
   LogicalResult trainBiases(const ModelModules &modules);
   void setRates();
@@ -156,32 +158,39 @@ LogicalResult AttachAdapters::run() {
   return success();
 }
 
-/// One low-rank factor as an f32 parameter before the functions.
-nn::ParamOp AttachAdapters::declareFactor(Location location, StringRef module,
-                                          StringRef factor, int64_t rows,
-                                          int64_t columns) {
+/// One tensor of an adapter as a trained f32 parameter before the functions.
+nn::ParamOp AttachAdapters::declare(Location location, StringRef module,
+                                    StringRef tensor, ArrayRef<int64_t> shape) {
   OpBuilder builder(&getContext());
   builder.setInsertionPoint(firstFunction);
   OperationState state(location, nn::ParamOp::getOperationName());
   state.addAttribute("sym_name",
-                     builder.getStringAttr(savedPrefix + module + factor));
+                     builder.getStringAttr(savedPrefix + module + tensor));
   state.addAttribute("type", TypeAttr::get(RankedTensorType::get(
-                                 {rows, columns}, builder.getF32Type())));
+                                 shape, builder.getF32Type())));
   state.addAttribute("trainable", builder.getUnitAttr());
   state.addAttribute("module", builder.getStringAttr(module));
   return cast<nn::ParamOp>(builder.create(state));
 }
 
-/// nn.linear becomes lora.linear with factors that start as PEFT's do.
+/// The type of `input` with another number of features.
+static RankedTensorType withFeatures(Value input, int64_t features) {
+  auto type = cast<RankedTensorType>(input.getType());
+  SmallVector<int64_t> shape(type.getShape());
+  shape.back() = features;
+  return type.clone(shape);
+}
+
+/// nn.linear becomes lora.linear or lora.dora_linear with factors that start as PEFT's do.
 void AttachAdapters::attach(nn::LinearOp linear, const AdaptedModule &adapted) {
   OpBuilder builder(linear);
   StringAttr module = builder.getStringAttr(modulePath(linear));
   int64_t in = nn::features(linear.getInput());
   int64_t out = nn::features(linear.getResult());
-  nn::ParamOp a = declareFactor(linear.getLoc(), module, ".lora_A.weight",
-                                adapted.rank, in);
-  nn::ParamOp b = declareFactor(linear.getLoc(), module, ".lora_B.weight", out,
-                                adapted.rank);
+  nn::ParamOp a =
+      declare(linear.getLoc(), module, ".lora_A.weight", {adapted.rank, in});
+  nn::ParamOp b =
+      declare(linear.getLoc(), module, ".lora_B.weight", {out, adapted.rank});
   bool random = match.config.init == peft::LoraInit::random;
   if (match.config.init == peft::LoraInit::gaussian) {
     a.setInit("gaussian");
@@ -197,19 +206,45 @@ void AttachAdapters::attach(nn::LinearOp linear, const AdaptedModule &adapted) {
   } else {
     a.setZeroGradientAtStart(!random);
   }
-  auto inputType = cast<RankedTensorType>(linear.getInput().getType());
-  SmallVector<int64_t> shape(inputType.getShape());
-  shape.back() = adapted.rank;
-  auto op = lora::LinearOp::create(
-      builder, linear.getLoc(), linear.getResult().getType(),
-      RankedTensorType::get(shape, inputType.getElementType()),
-      linear.getInput(), linear.getWeightAttr(), linear.getBiasAttr(),
-      FlatSymbolRefAttr::get(a.getSymNameAttr()),
-      FlatSymbolRefAttr::get(b.getSymNameAttr()), linear.getResidual(),
-      builder.getF64FloatAttr(adapted.scale),
-      builder.getF64FloatAttr(match.config.dropout), module);
-  linear.getResult().replaceAllUsesWith(op.getResult());
+  Value result =
+      match.config.dora
+          ? withMagnitude(builder, linear, a, b, adapted.scale)
+          : lora::LinearOp::create(
+                builder, linear.getLoc(), linear.getResult().getType(),
+                withFeatures(linear.getInput(), adapted.rank),
+                linear.getInput(), linear.getWeightAttr(), linear.getBiasAttr(),
+                FlatSymbolRefAttr::get(a.getSymNameAttr()),
+                FlatSymbolRefAttr::get(b.getSymNameAttr()),
+                linear.getResidual(), builder.getF64FloatAttr(adapted.scale),
+                builder.getF64FloatAttr(match.config.dropout), module)
+                .getResult();
+  linear.getResult().replaceAllUsesWith(result);
   linear.erase();
+}
+
+/// DoRA: the magnitude starts as the norms, so that nothing changes at first.
+Value AttachAdapters::withMagnitude(OpBuilder &builder, nn::LinearOp linear,
+                                    nn::ParamOp a, nn::ParamOp b,
+                                    double scale) {
+  StringRef module = modulePath(linear);
+  int64_t out = nn::features(linear.getResult());
+  nn::ParamOp magnitude =
+      declare(linear.getLoc(), module, ".lora_magnitude_vector", {out});
+  magnitude.setInit("row_norms");
+  auto symbol = [](nn::ParamOp param) {
+    return FlatSymbolRefAttr::get(param.getSymNameAttr());
+  };
+  return lora::DoraLinearOp::create(
+             builder, linear.getLoc(), linear.getResult().getType(),
+             withFeatures(linear.getInput(), a.getTensorType().getDimSize(0)),
+             withFeatures(linear.getInput(), out),
+             RankedTensorType::get({out}, builder.getF32Type()),
+             linear.getInput(), linear.getWeightAttr(), linear.getBiasAttr(),
+             symbol(a), symbol(b), symbol(magnitude), linear.getResidual(),
+             builder.getF64FloatAttr(scale),
+             builder.getF64FloatAttr(match.config.dropout),
+             builder.getStringAttr(module))
+      .getResult();
 }
 
 /// modules_to_save: every parameter of those modules, under its plain name.

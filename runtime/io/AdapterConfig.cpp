@@ -30,6 +30,7 @@ constexpr std::string_view knownFields[] = {
     "bias",
     "layers_to_transform",
     "use_rslora",
+    "use_dora",
     "layers_pattern",
     "modules_to_save",
     "init_lora_weights",
@@ -45,7 +46,6 @@ constexpr std::string_view knownFields[] = {
 /// PEFT's own fields that are not implemented, whose defaults are null, false
 /// or empty.
 constexpr std::string_view unimplementedFields[] = {
-    "use_dora",
     "lora_bias",
     "fan_in_fan_out",
     "target_parameters",
@@ -250,6 +250,7 @@ Expected<AdapterConfig> peft::parseAdapterConfig(std::string_view text,
       readPattern<double>(ordered, what, "alpha_pattern", fields);
   config.bias = readBias(fields);
   config.rsLora = fields.boolean("use_rslora", false);
+  config.dora = fields.boolean("use_dora", false);
   config.init = readInit(fields);
   config.modulesToSave = fields.texts("modules_to_save");
   config.taskType = fields.text("task_type", "");

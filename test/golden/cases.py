@@ -201,6 +201,39 @@ CASES = {
         "lora_fa": True,
         "weight_decay": 0.05,
     },
+    "dropout": {
+        "config": LLAMA,
+        "adapter": {**PLAIN, "lora_dropout": 0.25},
+        "segments": True,
+        "seq": 40,
+    },
+    "dora": {
+        "config": {**LLAMA, **BIASES, "num_hidden_layers": 1},
+        "adapter": {**ALL_LINEAR, "use_dora": True, "bias": "lora_only"},
+        "stored": "bf16",
+        "weight_decay": 0.05,
+    },
+    "dora_patterns": {
+        "config": QWEN2,
+        "adapter": {
+            **ATTENTION,
+            "use_dora": True,
+            "use_rslora": True,
+            "rank_pattern": {"o_proj": 2},
+            "alpha_pattern": {"layers.1.self_attn.q_proj": 3},
+        },
+        "lora_plus_ratio": 8.0,
+        "lr": 2e-4,
+    },
+    "dora_dropout": {
+        "config": {**LLAMA, "vocab_size": 120, "num_hidden_layers": 1},
+        "adapter": {
+            **ATTENTION,
+            "target_modules": ["q_proj", "down_proj", "lm_head"],
+            "use_dora": True,
+            "lora_dropout": 0.3,
+        },
+    },
     "lora_fa_plus": {
         "config": LLAMA,
         "adapter": {**PLAIN, "use_rslora": True, "modules_to_save": ["norm"]},

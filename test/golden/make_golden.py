@@ -53,6 +53,7 @@ def load_model(case, directory, dtype):
             model,
             peft.LoraConfig(task_type="CAUSAL_LM", **case["adapter"]),
         )
+        replace_dropout(model)
     model = model.to(dtype)
     model.train()
     if case["lora_fa"]:
@@ -95,18 +96,48 @@ def trainable_parameters(case, model):
     return dict(sorted(found.items()))
 
 
+class Mask(torch.nn.Module):
+    """Dropout with the numbers that peft-run draws."""
+
+    place = None  # (step, row of the step, tokens) of the text that runs
+
+    def __init__(self, module, dropout):
+        super().__init__()
+        self.module, self.dropout = module, dropout
+
+    def forward(self, x):
+        factors = models.dropout_factors(
+            self.module, self.dropout, *Mask.place, x.shape[-1]
+        )
+        return x * torch.from_numpy(factors).to(x.dtype)
+
+
+def replace_dropout(model):
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.Dropout) and ".lora_dropout" in name:
+            owner, _, child = name.rpartition(".")
+            path = name.split(".lora_dropout")[0]
+            path = path.removeprefix("base_model.model.")
+            setattr(model.get_submodule(owner), child, Mask(path, module.p))
+
+
 def texts_of(arrays, segments, rows):
-    """(ids, labels) of every text in the rows, padding left out."""
-    for row in rows:
+    """(ids, labels, (row of these, tokens)) of every text in the rows, padding
+    left out."""
+    for number, row in enumerate(rows):
         for segment in range(segments[row].max() + 1):
             place = segments[row] == segment
-            yield arrays["input_ids"][row, place], arrays["labels"][row, place]
+            yield (
+                arrays["input_ids"][row, place],
+                arrays["labels"][row, place],
+                (number, np.nonzero(place)[0]),
+            )
 
 
 def trained_tokens(arrays, segments, rows):
     return sum(
         int((labels[1:] != models.UNTRAINED).sum())
-        for _, labels in texts_of(arrays, segments, rows)
+        for _, labels, _ in texts_of(arrays, segments, rows)
     )
 
 
@@ -123,7 +154,8 @@ def step_gradient(
     factor = 1.0
     if scale is not None:
         factor = scale / trained_tokens(arrays, segments, rows)
-    for ids, labels in texts_of(arrays, segments, rows):
+    for ids, labels, place in texts_of(arrays, segments, rows):
+        Mask.place = (step, *place)
         labels = torch.from_numpy(labels.astype(np.int64))[1:]
         count = int((labels != models.UNTRAINED).sum())
         if count == 0:

@@ -134,7 +134,6 @@ TEST(AdapterConfig, RefusesByName) {
   const struct {
     const char *fields, *fragment;
   } cases[] = {
-      {R"("use_dora": true)", "use_dora: true is not implemented"},
       {R"("lora_bias": true)", "lora_bias: true is not implemented"},
       {R"("fan_in_fan_out": true)", "fan_in_fan_out: true is not"},
       {R"("trainable_token_indices": [1])", "trainable_token_indices: [1]"},

@@ -150,6 +150,7 @@ adapterConfigFromFlags(const AdapterFlags &flags) {
                       " must lie in [0, 1)");
   config.dropout = flags.dropout;
   config.rsLora = flags.rsLora;
+  config.dora = flags.dora;
   PEFT_TRY(setChoices(flags, config));
   PEFT_ASSIGN(config.targetModules,
               parseSelection("--lora-targets", flags.targets));

@@ -19,6 +19,7 @@ struct AdapterFlags {
   std::string exclude; ///< the same forms; empty: nothing
   std::string layers;  ///< "0-15" or "0,2,5-7"; empty: all
   bool rsLora = false;
+  bool dora = false;
   std::string bias = "none";    ///< none, all or lora_only
   std::string init = "kaiming"; ///< kaiming or gaussian
 };

@@ -75,6 +75,9 @@ void addAdapterFlags(CLI::App &app, CompileOptions &options) {
   add("--lora-layers", lora.layers, "layers with adapters: 0-15, or 0,2,4");
   app.add_flag("--rslora", lora.rsLora, "scale is alpha/sqrt(rank)")
       ->group(adapterGroup);
+  app.add_flag("--dora", lora.dora,
+               "DoRA: magnitudes of the output features train, too")
+      ->group(adapterGroup);
   add("--lora-bias", lora.bias, "biases that train: none, all, lora_only")
       ->check(CLI::IsMember({"none", "all", "lora_only"}))
       ->capture_default_str();

@@ -79,8 +79,8 @@ def Differentiate : Pass<"peft-differentiate", "::mlir::ModuleOp"> {
   let summary = "build the training step: micro_step, update, eval, logits";
   let description = [{
     Before: a specialized, adapted model (`@body` and `@head`). After: the
-    functions `micro_step`, `update`, `eval` and `logits`, and the states they
-    share; `@body` and `@head` are gone. Backward ops exist only where a
+    functions `micro_step`, `update`, `eval` and `logits`, the states they share
+    and, where DoRA's magnitudes start as norms, the function `initialize`; `@body` and `@head` are gone. Backward ops exist only where a
     gradient can reach a trainable parameter; a value is kept only if one of
     them reads it. The head runs on compacted rows in chunks of at most
     `head-chunk-bytes` of logits. In f16 the gradient of the loss is scaled, and
@@ -100,7 +100,7 @@ def VerifyStage : Pass<"peft-verify-stage", "::mlir::ModuleOp"> {
   let description = [{
     Runs after each stage of the pipeline and names the first op that does not
     belong: `model` has no trainable parameter and no backward op, `adapted` has
-    at least one trainable parameter, `step` has static shapes and only the four
+    at least one trainable parameter, `step` has static shapes and only the
     entry points, `planned` has only the plan dialect with every offset set.
     Separate so that a broken pass is found where it broke.
     (* example filepath=test/Transforms/verify-stage.mlir *)

@@ -63,6 +63,7 @@ struct AdapterConfig {
   std::vector<std::pair<std::string, double>> alphaPattern;
   LoraBias bias = LoraBias::none;
   bool rsLora = false;
+  bool dora = false;
   LoraInit init = LoraInit::kaiming;
   std::vector<std::string> modulesToSave;
   std::string taskType;      ///< "CAUSAL_LM", or empty

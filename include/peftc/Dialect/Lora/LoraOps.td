@@ -46,6 +46,67 @@ def Lora_LinearOp : Lora_Op<"linear", [Pure,
   let hasVerifier = 1;
 }
 
+def Lora_DoraLinearOp : Lora_Op<"dora_linear", [Pure,
+    DeclareOpInterfaceMethods<NN_Differentiable>,
+    DeclareOpInterfaceMethods<NN_Specializable>,
+    DeclareOpInterfaceMethods<NN_Costed>,
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "a linear with a DoRA adapter";
+  let description = [{
+    Liu et al., "DoRA", 2024, as PEFT computes it. With n = the norms of the rows
+    of W + scale B A (`norm`, `[out]`, f32, no gradient passes it) and g =
+    magnitude / n by column: `projection` is t = scale (drop(x) A^T), `product` is
+    z = drop(x) W^T + t B^T in the compute type, `result` is (x - drop(x)) W^T +
+    bias + residual + g z. Without dropout the first term is nothing. `magnitude`
+    is `[out]`; it starts as the norms, so that the module starts as it was.
+  }];
+  let arguments = (ins NN_Activation:$input, FlatSymbolRefAttr:$weight,
+                       OptionalAttr<FlatSymbolRefAttr>:$bias,
+                       FlatSymbolRefAttr:$a, FlatSymbolRefAttr:$b,
+                       FlatSymbolRefAttr:$magnitude,
+                       Optional<NN_Sum>:$residual,
+                       F64Attr:$scale, DefaultValuedAttr<F64Attr, "0.0">:$dropout,
+                       StrAttr:$module);
+  let results = (outs NN_Activation:$result, NN_Activation:$projection,
+                      NN_Activation:$product, NN_Sum:$norm);
+  let assemblyFormat = [{
+    $input `,` $weight (`bias` $bias^)? `a` $a `b` $b `magnitude` $magnitude (`residual` `(` $residual^ `:` type($residual) `)`)? attr-dict
+    `:` type($input) `->` type($result) `,` type($projection) `,` type($product) `,` type($norm)
+  }];
+  let hasVerifier = 1;
+}
+
+def Lora_DoraStartOp : Lora_Op<"dora_start"> {
+  let summary = "magnitude = the norms of the rows of W + scale B A";
+  let description = "How the magnitude of a `lora.dora_linear` starts; the entry point `initialize` is made of these.";
+  let arguments = (ins FlatSymbolRefAttr:$weight, FlatSymbolRefAttr:$a, FlatSymbolRefAttr:$b,
+                       FlatSymbolRefAttr:$magnitude, F64Attr:$scale);
+  let assemblyFormat = "$weight `a` $a `b` $b `into` $magnitude attr-dict";
+}
+
+def Lora_DoraScaleOp : Lora_Op<"dora_scale", [Pure]> {
+  let summary = "dZ = (magnitude / norm - less) dY by column";
+  let description = "The gradient of `product` and, with `less`, that of drop(x) W^T apart from it.";
+  let arguments = (ins NN_Activation:$dy, FlatSymbolRefAttr:$magnitude, NN_Sum:$norm, UnitAttr:$less);
+  let results = (outs NN_Activation:$dz);
+  let assemblyFormat = "$dy `,` $magnitude `,` $norm attr-dict `:` type($dy) `,` type($norm) `->` type($dz)";
+}
+
+def Lora_DoraDwOp : Lora_Op<"dora_dw"> {
+  let summary = "gradient += column sums of dY Z / norm, rows ascending";
+  let description = "The gradient of a magnitude, `[out]`, f32.";
+  let arguments = (ins NN_Activation:$dy, NN_Activation:$product, NN_Sum:$norm, FlatSymbolRefAttr:$gradient);
+  let assemblyFormat = "$dy `,` $product `,` $norm `into` $gradient attr-dict `:` type($dy) `,` type($product) `,` type($norm)";
+}
+
+def Lora_DropoutOp : Lora_Op<"dropout", [Pure]> {
+  let summary = "init + mask(X)";
+  let description = "The gradient of drop(x); the mask is drawn again from the module's numbers.";
+  let arguments = (ins NN_Activation:$input, Optional<NN_Sum>:$init, F64Attr:$dropout, StrAttr:$module);
+  let results = (outs NN_Activation:$result);
+  let assemblyFormat = "$input (`init` `(` $init^ `:` type($init) `)`)? attr-dict `:` type($input) `->` type($result)";
+}
+
 def Lora_LinearDxOp : Lora_Op<"linear_dx", [Pure]> {
   let summary = "dX = init + mask(dT A) + dY W";
   let description = "The gradient of `lora.linear`'s input; the dropout mask is drawn again from the same numbers.";

@@ -16,7 +16,8 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
     (`base_model.model...lora_A.weight`). Frozen parameters have the type they
     are stored in. A trainable one is the f32 master; `sourceType` is the type
     its stored tensor has. `init` says how it starts: `stored` (from the model
-    directory), `zeros`, `kaiming_uniform` or `gaussian` (with `stddev`).
+    directory), `zeros`, `kaiming_uniform`, `gaussian` (with `stddev`) or
+    `row_norms` (DoRA's magnitude, by the entry point `initialize`).
     `zeroGradientAtStart` marks the factor whose partner starts at zero, so that
     no gradient reaches it at the first step. `paddingIdx` of an embedding gets no
     lookup gradient. `savedName` is the key in the saved adapter where it is not
