@@ -40,6 +40,7 @@ void peftc::populateAdaptedToStep(OpPassManager &pm,
                                   const CompileOptions &options) {
   DifferentiateOptions head;
   head.headChunkBytes = options.headChunkBytes;
+  head.optimizer = options.optimizer;
   pm.addPass(createDifferentiate(head));
   closeStage(pm, "step");
 }
@@ -96,6 +97,9 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<bool> trainAll{*this, "train-all",
                         llvm::cl::desc("train every parameter"),
                         llvm::cl::init(false)};
+  Option<std::string> optimizer{*this, "optimizer",
+                                llvm::cl::desc("adamw or adamw8bit"),
+                                llvm::cl::init("adamw")};
   Option<int64_t> batch{*this, "batch",
                         llvm::cl::desc("rows of one micro-batch"),
                         llvm::cl::init(1)};
@@ -171,6 +175,7 @@ static CompileOptions compileOptions(const PipelineOptions &flags) {
   options.loraPlusRatio = flags.loraPlusRatio;
   options.loraFA = flags.loraFA;
   options.trainAll = flags.trainAll;
+  options.optimizer = flags.optimizer;
   options.batch = flags.batch;
   options.seq = flags.seq;
   options.compute = flags.compute;

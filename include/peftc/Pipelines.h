@@ -36,6 +36,7 @@ struct CompileOptions {
   double loraPlusRatio = 1; ///< rate of B over that of A
   bool loraFA = false;      ///< A is frozen
   bool trainAll = false;
+  std::string optimizer = "adamw"; ///< or adamw8bit
   int64_t headChunkBytes = 64 << 20; ///< largest logits buffer of a chunk
   int64_t maxThreads = 8;      ///< that per-thread workspaces are made for
   int64_t arenaAlignment = 64; ///< bytes

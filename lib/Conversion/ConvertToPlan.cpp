@@ -302,11 +302,11 @@ LogicalResult PlanConverter::addGroup() {
 LogicalResult PlanConverter::addSaved(nn::ParamOp parameter) {
   StringRef name = parameter.getSymName();
   SmallVector<Value> moments;
-  for (StringRef suffix : {".m", ".v"})
+  for (StringRef suffix : {".m", ".v", ".m.scale", ".v.scale"})
     if (Value moment = symbols.lookup((name + suffix).str()))
       moments.push_back(moment);
   ArrayRef<Value> sums = gradients[name];
-  if (parameter.getTrainable() && (moments.size() != 2 || sums.empty()))
+  if (parameter.getTrainable() && (moments.size() < 2 || sums.empty()))
     return parameter.emitOpError("is trainable, but has no gradient or no "
                                  "moments; run peft-differentiate first");
   Type source = parameter.getSourceType().value_or(

@@ -261,16 +261,19 @@ LogicalResult StepConverter::lower(nn::AdjustLossScaleOp op) {
 }
 
 LogicalResult StepConverter::lower(nn::AdamWOp op) {
-  using namespace adamw;
-  KernelCall c = call(op, "adamw", sumStream);
-  c.operand(parameter, use(op.getParameter()))
-      .operand(gradient, use(op.getGradient()))
-      .operand(first_moment, use(op.getFirstMoment()))
-      .operand(second_moment, use(op.getSecondMoment()))
-      .operand(adam, use("adam"))
-      .set(rate_factor, op.getRateFactor().convertToDouble())
-      .set(decay, int64_t(op.getDecay()))
+  bool coded = op.getFirstScale().has_value();
+  KernelCall c = call(op, coded ? "adamw8bit" : "adamw", sumStream);
+  c.operand("parameter", use(op.getParameter()))
+      .operand("gradient", use(op.getGradient()))
+      .operand("first_moment", use(op.getFirstMoment()))
+      .operand("second_moment", use(op.getSecondMoment()))
+      .operand("adam", use("adam"))
+      .set("rate_factor", op.getRateFactor().convertToDouble())
+      .set("decay", int64_t(op.getDecay()))
       .onlyIf(use("apply"), 0);
+  if (coded)
+    c.operand("first_scale", use(*op.getFirstScale()))
+        .operand("second_scale", use(*op.getSecondScale()));
   return launch(op, c);
 }
 

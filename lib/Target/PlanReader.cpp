@@ -128,7 +128,8 @@ void PlanReader::readParameters() {
     for (uint32_t gradient : parameter.gradients)
       gradients.push_back(buffer(gradient));
     SmallVector<Value> moments;
-    for (uint32_t moment : {parameter.firstMoment, parameter.secondMoment})
+    for (uint32_t moment : {parameter.firstMoment, parameter.secondMoment,
+                            parameter.firstScale, parameter.secondScale})
       if (moment != peft::none)
         moments.push_back(buffer(moment));
     plan::ParameterOp::create(

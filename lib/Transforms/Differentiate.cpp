@@ -284,6 +284,12 @@ struct DifferentiatePass
   using DifferentiateBase::DifferentiateBase;
 
   void runOnOperation() override {
+    if (optimizer != "adamw" && optimizer != "adamw8bit") {
+      emitError(getOperation().getLoc())
+          << "optimizer '" << optimizer << "' is none of adamw, adamw8bit";
+      return signalPassFailure();
+    }
+    bool coded = optimizer == "adamw8bit";
     FailureOr<Model> model = findModel(getOperation());
     if (failed(model) || failed(checkRules(*model)))
       return signalPassFailure();
@@ -304,10 +310,11 @@ struct DifferentiatePass
 
     OpBuilder states(model->body);
     Type compute = model->compute();
-    buildStates(states, sums, model->ids.getDimSize(0), model->vocab, compute);
+    buildStates(states, sums, model->ids.getDimSize(0), model->vocab, compute,
+                coded);
     StepBuilder step(*model, sums, headChunkBytes);
     step.buildPass("micro_step", /*training=*/true);
-    buildUpdate(getOperation(), sums, compute);
+    buildUpdate(getOperation(), sums, compute, coded);
     step.buildPass("eval", /*training=*/false);
     step.buildLogits();
     step.buildInitialize();

@@ -29,7 +29,7 @@ Status decayEverything(Plan &plan) {
   for (Entry &entry : plan.entries)
     for (Item &item : entry.items)
       if (auto *launch = std::get_if<Launch>(&item.action);
-          launch && launch->kernel == "adamw") {
+          launch && launch->kernel.starts_with("adamw")) {
         std::erase_if(launch->attributes,
                       [](const Attribute &a) { return a.name == "decay"; });
         launch->attributes.push_back({"decay", int64_t(1)});

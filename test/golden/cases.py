@@ -277,6 +277,11 @@ CASES = {
     },
     "train_all": {"config": {**LLAMA, **SMALL}, "weight_decay": 0.05},
     "train_all_tied": {"config": {**QWEN2, **SMALL}, "weight_decay": 0.05},
+    "train_all_8bit": {
+        "config": {**QWEN2, **SMALL, "vocab_size": 140, "num_hidden_layers": 1},
+        "optimizer": "adamw8bit",
+        "weight_decay": 0.05,
+    },
     "train_all_qwen3": {
         "config": {**QWEN3, **SMALL, "head_dim": 16},
         "segments": True,

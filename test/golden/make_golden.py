@@ -224,7 +224,7 @@ def autocast_errors(case, directory, autocast):
 
 
 def make_optimizer(case, model, trainable):
-    """AdamW, or PEFT's LoRA+ around it."""
+    """AdamW, in 8 bits or not, or PEFT's LoRA+ around it."""
     if case["lora_plus_ratio"] is not None:
         return peft.optimizers.create_loraplus_optimizer(
             model,
@@ -241,9 +241,12 @@ def make_optimizer(case, model, trainable):
         }
         for on in (True, False)
     ]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=case["lr"], foreach=False
-    )
+    groups = [g for g in groups if g["params"]]
+    if case["optimizer"] == "adamw8bit":
+        import bitsandbytes
+
+        return bitsandbytes.optim.AdamW8bit(groups, lr=case["lr"])
+    return torch.optim.AdamW(groups, lr=case["lr"], foreach=False)
 
 
 def run(case, directory, dtype):

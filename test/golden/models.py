@@ -301,6 +301,7 @@ def get_case(name):
         "max_grad_norm": 1.0,
         "lora_plus_ratio": None,
         "lora_fa": False,
+        "optimizer": "adamw",
     }
     case.update(CASES[name])
     return case

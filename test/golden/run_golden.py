@@ -82,6 +82,7 @@ def compile_plan(case, directory, binaries, compute):
         command += ["--adapter", f"{directory}/adapter/adapter_config.json"]
     if case["lora_plus_ratio"] is not None:
         command += ["--lora-plus-ratio", repr(case["lora_plus_ratio"])]
+    command += ["--optimizer", case["optimizer"]]
     if case["lora_fa"]:
         command += ["--lora-fa"]
     command += ["--batch", str(case["batch"]), "--seq", str(case["seq"])]

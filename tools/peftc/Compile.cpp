@@ -63,6 +63,7 @@ pipelineOptions(const CompileOptions &options,
   pipeline.trainAll = options.trainAll;
   pipeline.maxThreads = options.maxThreads;
   pipeline.base = options.base;
+  pipeline.optimizer = options.optimizer;
   pipeline.loraPlusRatio = options.loraPlusRatio.value_or(1);
   pipeline.loraFA = options.loraFA;
   if (options.trainAll)

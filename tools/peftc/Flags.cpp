@@ -148,7 +148,10 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
       ->capture_default_str();
   app.add_option("--recompute", "activations to recompute: none")
       ->check(CLI::IsMember({"none"}));
-  app.add_option("--optimizer", "adamw")->check(CLI::IsMember({"adamw"}));
+  app.add_option("--optimizer", options.optimizer,
+                 "adamw, or adamw8bit: moments in a byte each")
+      ->check(CLI::IsMember({"adamw", "adamw8bit"}))
+      ->capture_default_str();
   app.add_option("--max-threads", options.maxThreads,
                  "most threads that peft-run may use with the plan")
       ->check(CLI::Range(int64_t(1), int64_t(1024)))

@@ -28,6 +28,7 @@ struct CompileOptions {
   bool trainAll = false;
   std::string base;    ///< empty: the target's default
   std::string compute; ///< empty: the target's default
+  std::string optimizer = "adamw";
   std::string target;  ///< name or file; empty: cpu
   int64_t batch = 1;
   int64_t seq = 2048;

@@ -89,7 +89,8 @@ def Differentiate : Pass<"peft-differentiate", "::mlir::ModuleOp"> {
     (* example filepath=test/Transforms/differentiate.mlir *)
   }];
   let options = [
-    Option<"headChunkBytes", "head-chunk-bytes", "int64_t", "64 << 20", "largest f32 logits buffer of one chunk, bytes">
+    Option<"headChunkBytes", "head-chunk-bytes", "int64_t", "64 << 20", "largest f32 logits buffer of one chunk, bytes">,
+    Option<"optimizer", "optimizer", "std::string", "\"adamw\"", "adamw, or adamw8bit: moments in 8 bits where a tensor has at least 4,096 elements">
   ];
   let statistics = [Statistic<"backwardOps", "backward-ops", "Number of backward ops built">];
   let dependentDialects = ["::peftc::nn::NNDialect", "::peftc::lora::LoraDialect"];

@@ -105,7 +105,8 @@ struct Parameter {
   std::string module;  ///< Hugging Face module path
   uint32_t buffer = none;
   std::vector<uint32_t> gradients; ///< one f32 sum per use; [0] holds the total in `update`
-  uint32_t firstMoment = none, secondMoment = none;
+  uint32_t firstMoment = none, secondMoment = none; ///< f32, or u8 codes
+  uint32_t firstScale = none, secondScale = none; ///< of codes, one per 256
   uint32_t group = 0;
   bool decay = false;
   /// The gradient is zero at the first step by construction (A while B is zero).

@@ -49,7 +49,8 @@ def NN_StateOp : NN_Op<"state", [Symbol]> {
   let summary = "a tensor that lives across entry points";
   let description = [{
     Gradient sums, AdamW moments, sums, run-time scalars and metrics. `role` is
-    one of `gradient`, `moment`, `sum`, `scalar` (written by the host before an
+    one of `gradient`, `moment` (in 8 bits with a second state of role `moment`
+    for the magnitudes of its blocks), `sum`, `scalar` (written by the host before an
     entry), `output` (read by the host after one), `counter`. `of` names the
     parameter a gradient or moment belongs to; `use` numbers the gradient sums
     of a parameter with several uses.
@@ -414,11 +415,20 @@ def NN_AdjustLossScaleOp : NN_Op<"adjust_loss_scale"> {
 
 def NN_AdamWOp : NN_Op<"adamw"> {
   let summary = "one AdamW step of one parameter, if @apply says so";
-  let description = "As torch.optim.AdamW (Loshchilov and Hutter, 2019), with the gradient scaled by adam[0].";
+  let description = [{
+    As torch.optim.AdamW (Loshchilov and Hutter, 2019), with the gradient scaled
+    by adam[0]. With `scales` the moments are 8-bit codes, and these states the
+    magnitudes of their blocks of 256 elements.
+  }];
   let arguments = (ins FlatSymbolRefAttr:$parameter, FlatSymbolRefAttr:$gradient,
                        FlatSymbolRefAttr:$firstMoment, FlatSymbolRefAttr:$secondMoment,
+                       OptionalAttr<FlatSymbolRefAttr>:$firstScale,
+                       OptionalAttr<FlatSymbolRefAttr>:$secondScale,
                        DefaultValuedAttr<F64Attr, "1.0">:$rateFactor, UnitAttr:$decay);
-  let assemblyFormat = "$parameter `,` $gradient `,` $firstMoment `,` $secondMoment attr-dict";
+  let assemblyFormat = [{
+    $parameter `,` $gradient `,` $firstMoment `,` $secondMoment (`scales` $firstScale^ `,` $secondScale)? attr-dict
+  }];
+  let hasVerifier = 1;
 }
 
 def NN_ClearOp : NN_Op<"clear"> {

@@ -90,8 +90,9 @@ def Plan_ParameterOp : Plan_Op<"parameter", [AttrSizedOperandSegments]> {
   let summary = "a tensor of the saved file";
   let description = [{
     Its key in the saved file, its module, its buffer, its gradient sums (one per
-    use) and its two AdamW moments. A tensor that is saved and does not train has
-    neither sums nor moments.
+    use) and its two AdamW moments; where these are 8-bit codes the magnitudes of
+    their blocks follow. A tensor that is saved and does not train has neither
+    sums nor moments.
   }];
   let arguments = (ins StrAttr:$name, StrAttr:$module, Plan_BufferType:$buffer,
                        Variadic<Plan_BufferType>:$gradients,
