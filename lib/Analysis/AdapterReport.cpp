@@ -34,12 +34,25 @@ static uint64_t trainedElements(Operation *op, ArrayRef<StringRef> names) {
   return elements;
 }
 
+/// The rank that trains.
+static int64_t rankOf(lora::DoraLinearOp op) {
+  return nn::features(op.getProjection());
+}
+static int64_t rankOf(lora::LinearOp op) {
+  auto a = op.getTrainedAAttr()
+               ? SymbolTable::lookupNearestSymbolFrom<nn::ParamOp>(
+                     op, op.getTrainedAAttr())
+               : nn::ParamOp();
+  return a ? a.getTensorType().getDimSize(0)
+           : nn::features(op.getProjection());
+}
+
 template <typename Op> static void addAdapter(AdapterReport &report, Op op) {
   AdapterReport::Kind kind;
   kind.name = op.getModule().rsplit('.').second.str();
   if (kind.name.empty())
     kind.name = op.getModule().str();
-  kind.rank = nn::features(op.getProjection());
+  kind.rank = rankOf(op);
   kind.in = nn::features(op.getInput());
   kind.out = nn::features(op.getResult());
   auto same = llvm::find_if(report.kinds, [&](const auto &other) {
@@ -50,6 +63,9 @@ template <typename Op> static void addAdapter(AdapterReport &report, Op op) {
     same = report.kinds.insert(report.kinds.end(), kind);
   ++same->count;
   SmallVector<StringRef> tensors = {op.getA(), op.getB()};
+  if constexpr (std::is_same_v<Op, lora::LinearOp>)
+    if (op.getTrainedA())
+      tensors = {*op.getTrainedA(), *op.getTrainedB()};
   if constexpr (std::is_same_v<Op, lora::DoraLinearOp>)
     tensors.push_back(op.getMagnitude());
   same->parameters += trainedElements(op, tensors);
@@ -65,6 +81,8 @@ AdapterReport peftc::reportAdapters(ModuleOp module) {
       addAdapter(report, dora);
   });
   for (auto param : module.getOps<nn::ParamOp>()) {
+    if (param.getJoined())
+      continue;
     uint64_t elements = param.getTensorType().getNumElements();
     report.total += elements;
     if (!param.getTrainable())

@@ -39,6 +39,7 @@ private:
   LogicalResult readModule();
   DictionaryAttr describe();
   void findUses();
+  LogicalResult addJoined(nn::ParamOp parameter);
   LogicalResult addParameterBuffer(nn::ParamOp parameter);
   void addFrozenBuffer(nn::ParamOp parameter);
   void addDeviceBuffers(nn::ParamOp parameter);
@@ -69,6 +70,7 @@ private:
   SmallVector<func::FuncOp> functions;
   SmallVector<StringAttr> inputs; ///< in order of first use
   llvm::StringMap<Value> symbols, ports;
+  llvm::StringMap<JoinedFactor> joined;
   /// What matrix products read of a frozen parameter that others read too.
   llvm::StringMap<Value> products;
   llvm::StringSet<> inProducts, asStored;        ///< parameters, by their uses
@@ -202,11 +204,30 @@ void PlanConverter::addFrozenBuffer(nn::ParamOp parameter) {
                        weights.lookup(name));
 }
 
+/// Its halves stand before it.
+LogicalResult PlanConverter::addJoined(nn::ParamOp parameter) {
+  ArrayAttr halves = *parameter.getJoined();
+  JoinedFactor factor{{}, {}, parameter.getTensorType()};
+  if (halves.size() == 2) {
+    if (auto first = dyn_cast<FlatSymbolRefAttr>(halves[0]))
+      factor.first = symbols.lookup(first.getValue());
+    if (auto second = dyn_cast<FlatSymbolRefAttr>(halves[1]))
+      factor.second = symbols.lookup(second.getValue());
+  }
+  if (!factor.first || !factor.second)
+    return parameter.emitOpError("is joined, but not of two parameters that "
+                                 "stand before it");
+  joined[parameter.getSymName()] = factor;
+  return success();
+}
+
 LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
   RankedTensorType type = parameter.getTensorType();
   if (!dtypeOf(type.getElementType()))
     return parameter.emitOpError("has element type ")
            << type.getElementType() << ", which a plan cannot hold";
+  if (parameter.getJoined())
+    return addJoined(parameter);
   if (parameter.getTrainable() || parameter.getSaved())
     symbols[parameter.getSymName()] = plan.addBuffer(
         parameter.getLoc(), parameter.getSymName(), type, "adapter");
@@ -220,7 +241,8 @@ LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
 void PlanConverter::addInitializer(nn::ParamOp parameter, Value buffer) {
   StringRef init = parameter.getInit();
   bool mapped = buffer && !buffer.getDefiningOp<plan::BufferOp>().getArena();
-  if (!buffer || init == "zeros" || init == "row_norms" || mapped)
+  if (!buffer || mapped ||
+      llvm::is_contained({"zeros", "row_norms", "given"}, init))
     return;
   IntegerAttr weight, stream;
   if (init == "stored") {
@@ -359,7 +381,7 @@ LogicalResult PlanConverter::convert() {
     plan::StreamOp::create(builder, module.getLoc(),
                            builder.getStringAttr("compute"));
   for (func::FuncOp function : functions) {
-    StepConverter step(plan, symbols, products, ports, seq);
+    StepConverter step(plan, symbols, products, ports, joined, seq);
     if (failed(step.convert(function)))
       return failure();
     launchCount += step.launches();

@@ -97,21 +97,27 @@ LogicalResult StepConverter::lower(nn::SwigluOp op) {
 }
 
 LogicalResult StepConverter::lower(lora::LinearOp op) {
+  FailureOr<Value> factorA = useFactor(op, op.getA());
+  if (failed(factorA))
+    return failure();
   KernelCall down = call(op, "lora_down_fwd");
   down.operand(lora_down_fwd::x, use(op.getInput()))
-      .operand(lora_down_fwd::a, use(op.getA()))
+      .operand(lora_down_fwd::a, *factorA)
       .set(lora_down_fwd::scale, op.getScale().convertToDouble());
   setDropout(down, op.getDropout().convertToDouble(), op.getModule());
   Value projection = define(op, op.getProjection(), down, lora_down_fwd::t);
   if (failed(launch(op, down)))
     return failure();
 
+  FailureOr<Value> factorB = useFactor(op, op.getB());
+  if (failed(factorB))
+    return failure();
   using namespace linear_lora_fwd;
   KernelCall c = call(op, "linear_lora_fwd");
   c.operand(x, use(op.getInput()))
       .operand(w, useInProduct(op.getWeight()))
       .operand(t, projection)
-      .operand(b, use(op.getB()))
+      .operand(b, *factorB)
       .operand(init, use(op.getResidual()));
   if (op.getBias())
     c.operand(bias, useInProduct(*op.getBias()));
@@ -125,9 +131,12 @@ LogicalResult StepConverter::lower(lora::LinearOp op) {
 
 LogicalResult StepConverter::lower(nn::LinearDxOp op) {
   using namespace linear_dx;
+  FailureOr<Value> weight = useFactor(op, op.getWeight());
+  if (failed(weight))
+    return failure();
   KernelCall c = call(op, "linear_dx");
   c.operand(dy, use(op.getDy()))
-      .operand(w, useInProduct(op.getWeight()))
+      .operand(w, *weight)
       .operand(init, use(op.getInit()))
       .set(scale, op.getScale().convertToDouble());
   define(op, op.getDx(), c, dx);
@@ -227,14 +236,24 @@ LogicalResult StepConverter::lower(nn::CastOp op) {
 
 LogicalResult StepConverter::lower(lora::LinearDxOp op) {
   using namespace linear_lora_dx;
+  FailureOr<Value> factor = useFactor(op, op.getA());
+  if (failed(factor))
+    return failure();
   KernelCall c = call(op, "linear_lora_dx");
   c.operand(dy, use(op.getDy()))
       .operand(w, useInProduct(op.getWeight()))
       .operand(dt, use(op.getDt()))
-      .operand(a, use(op.getA()))
+      .operand(a, *factor)
       .operand(init, use(op.getInit()));
   setDropout(c, op.getDropout().convertToDouble(), op.getModule());
   define(op, op.getDx(), c, dx);
+  return launch(op, c);
+}
+
+LogicalResult StepConverter::lower(lora::FirstFeaturesOp op) {
+  KernelCall c = call(op, "take_columns");
+  c.operand(take_columns::x, use(op.getInput()));
+  define(op, op.getResult(), c, take_columns::y);
   return launch(op, c);
 }
 

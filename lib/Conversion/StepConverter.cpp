@@ -63,6 +63,24 @@ Value StepConverter::define(Operation *op, Value result, KernelCall &call,
   return buffer;
 }
 
+FailureOr<Value> StepConverter::useFactor(Operation *op, StringRef symbol) {
+  auto found = joined.find(symbol);
+  if (found == joined.end())
+    return useInProduct(symbol);
+  const JoinedFactor &factor = found->second;
+  auto first = llvm::cast<RankedTensorType>(
+      factor.first.getDefiningOp<plan::BufferOp>().getType());
+  KernelCall c = call(op, "join");
+  c.operand(join::a, factor.first)
+      .operand(join::b, factor.second)
+      .set(join::beside,
+           int64_t(first.getDimSize(0) == factor.type.getDimSize(0)));
+  Value result = scratch(op, c, join::y, factor.type);
+  if (failed(launch(op, c)))
+    return failure();
+  return result;
+}
+
 void StepConverter::setDropout(KernelCall &call, double dropout,
                                StringRef module) {
   if (dropout == 0)
@@ -107,7 +125,8 @@ LogicalResult StepConverter::convertOp(Operation *op) {
             nn::RMSNormDwOp, nn::AttentionGradOp, nn::SwigluGradOp,
             nn::EmbedDwOp, nn::AddOp, nn::CastOp, lora::LinearDxOp,
             lora::DownDwOp, lora::DoraLinearOp, lora::DoraScaleOp,
-            lora::DoraDwOp, lora::DropoutOp, lora::DoraStartOp, nn::CompactRowsOp, nn::ChunkOp, nn::YieldOp,
+            lora::DoraDwOp, lora::DropoutOp, lora::DoraStartOp,
+            lora::FirstFeaturesOp, nn::CompactRowsOp, nn::ChunkOp, nn::YieldOp,
             nn::GatherRowsOp, nn::ScatterRowsOp, nn::ZerosOp,
             nn::CrossEntropyOp, nn::CountTokensOp, nn::StoreOp,
             nn::AccumulateOp, nn::NormSquareOp, nn::FinishStepOp,

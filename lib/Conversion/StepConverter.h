@@ -19,6 +19,12 @@ namespace peftc {
 /// The Hugging Face module that `op` belongs to: the name in its location.
 std::string moduleOf(mlir::Operation *op);
 
+/// A parameter that is joined from two wherever it is read.
+struct JoinedFactor {
+  mlir::Value first, second;
+  mlir::RankedTensorType type;
+};
+
 /// Turns one function of the step into one `plan.entry`.
 ///
 /// In place: `nn.scatter_rows` and the results of `nn.chunk` have the buffer of
@@ -27,12 +33,13 @@ class StepConverter {
 public:
   /// `symbols` are the buffers of parameters and states, `products` those that
   /// matrix products read instead, `ports` those of function arguments, by
-  /// name; `seq` is the tokens of a row.
+  /// name; `joined` have none; `seq` is the tokens of a row.
   StepConverter(PlanBuilder &plan, const llvm::StringMap<mlir::Value> &symbols,
                 const llvm::StringMap<mlir::Value> &products,
-                const llvm::StringMap<mlir::Value> &ports, int64_t seq)
+                const llvm::StringMap<mlir::Value> &ports,
+                const llvm::StringMap<JoinedFactor> &joined, int64_t seq)
       : plan(plan), symbols(symbols), products(products), ports(ports),
-        seq(seq) {}
+        joined(joined), seq(seq) {}
 
   mlir::LogicalResult convert(mlir::func::FuncOp function);
 
@@ -67,6 +74,7 @@ private:
   mlir::LogicalResult lower(lora::DoraScaleOp op);
   mlir::LogicalResult lower(lora::DoraDwOp op);
   mlir::LogicalResult lower(lora::DropoutOp op);
+  mlir::LogicalResult lower(lora::FirstFeaturesOp op);
   // The head and the loss.
   mlir::LogicalResult lower(nn::CompactRowsOp op);
   mlir::LogicalResult lower(nn::ChunkOp op);
@@ -100,6 +108,9 @@ private:
     mlir::Value buffer = products.lookup(symbol);
     return buffer ? buffer : use(symbol);
   }
+  /// The same of a factor, which is joined for this op if it has no buffer.
+  mlir::FailureOr<mlir::Value> useFactor(mlir::Operation *op,
+                                         llvm::StringRef symbol);
   /// The buffer of a result, made in the shape that `operand` of the kernel
   /// wants; bound to that operand.
   mlir::Value define(mlir::Operation *op, mlir::Value result, KernelCall &call,
@@ -118,6 +129,7 @@ private:
   const llvm::StringMap<mlir::Value> &symbols;
   const llvm::StringMap<mlir::Value> &products;
   const llvm::StringMap<mlir::Value> &ports;
+  const llvm::StringMap<JoinedFactor> &joined;
   int64_t seq;
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
   nn::ChunkOp chunk; ///< that the current op is in, or null

@@ -95,6 +95,9 @@ private:
   void attach(nn::LinearOp linear, const AdaptedModule &adapted);
   nn::ParamOp declare(Location location, StringRef module, StringRef tensor,
                       ArrayRef<int64_t> shape);
+  nn::ParamOp joinWithStart(nn::ParamOp trained, int64_t axis);
+  Value withFactors(OpBuilder &builder, nn::LinearOp linear, nn::ParamOp a,
+                    nn::ParamOp b, double scale);
   Value withMagnitude(OpBuilder &builder, nn::LinearOp linear, nn::ParamOp a,
                       nn::ParamOp b, double scale);
   void trainSaved(const ModelModules &modules);
@@ -139,6 +142,10 @@ LogicalResult AttachAdapters::run() {
       peft::parseAdapterConfig(config, "adapter config");
   if (!parsed.ok())
     return refuse(parsed.status());
+  if (loraFA && peft::startsFromWeights(parsed->init))
+    return emitError(getOperation().getLoc())
+           << "init_lora_weights: LoRA-FA with an adapter that starts from the "
+              "weights is not in this version; take true or \"gaussian\"";
   auto tied = model.getAs<BoolAttr>("tied");
   ModelModules modules(getOperation());
   peft::Expected<AdapterMatch> matched =
@@ -209,17 +216,55 @@ void AttachAdapters::attach(nn::LinearOp linear, const AdaptedModule &adapted) {
   Value result =
       match.config.dora
           ? withMagnitude(builder, linear, a, b, adapted.scale)
-          : lora::LinearOp::create(
-                builder, linear.getLoc(), linear.getResult().getType(),
-                withFeatures(linear.getInput(), adapted.rank),
-                linear.getInput(), linear.getWeightAttr(), linear.getBiasAttr(),
-                FlatSymbolRefAttr::get(a.getSymNameAttr()),
-                FlatSymbolRefAttr::get(b.getSymNameAttr()),
-                linear.getResidual(), builder.getF64FloatAttr(adapted.scale),
-                builder.getF64FloatAttr(match.config.dropout), module)
-                .getResult();
+          : withFactors(builder, linear, a, b, adapted.scale);
   linear.getResult().replaceAllUsesWith(result);
   linear.erase();
+}
+
+/// PiSSA and OLoRA start where the base is, because a frozen pair takes their
+/// start off again; the pairs make one product of twice the rank.
+nn::ParamOp AttachAdapters::joinWithStart(nn::ParamOp trained, int64_t axis) {
+  StringRef module = *trained.getModule();
+  StringRef factor = axis ? ".lora_B" : ".lora_A";
+  SmallVector<int64_t> shape(trained.getTensorType().getShape());
+  nn::ParamOp start = declare(trained.getLoc(), module,
+                              (factor + ".start").str(), shape);
+  shape[axis] *= 2;
+  nn::ParamOp joined = declare(trained.getLoc(), module,
+                               (factor + ".joined").str(), shape);
+  for (nn::ParamOp param : {trained, start})
+    param.setInit("given");
+  trained.setZeroGradientAtStart(false);
+  for (nn::ParamOp param : {start, joined})
+    param.setTrainable(false);
+  start.setSaved(true);
+  joined.setJoinedAttr(ArrayAttr::get(
+      &getContext(), {FlatSymbolRefAttr::get(trained.getSymNameAttr()),
+                      FlatSymbolRefAttr::get(start.getSymNameAttr())}));
+  return joined;
+}
+
+Value AttachAdapters::withFactors(OpBuilder &builder, nn::LinearOp linear,
+                                  nn::ParamOp a, nn::ParamOp b, double scale) {
+  auto symbol = [](nn::ParamOp param) {
+    return FlatSymbolRefAttr::get(param.getSymNameAttr());
+  };
+  FlatSymbolRefAttr trainedA, trainedB;
+  if (peft::startsFromWeights(match.config.init)) {
+    trainedA = symbol(a);
+    trainedB = symbol(b);
+    a = joinWithStart(a, 0);
+    b = joinWithStart(b, 1);
+  }
+  return lora::LinearOp::create(
+             builder, linear.getLoc(), linear.getResult().getType(),
+             withFeatures(linear.getInput(), a.getTensorType().getDimSize(0)),
+             linear.getInput(), linear.getWeightAttr(), linear.getBiasAttr(),
+             symbol(a), symbol(b), trainedA, trainedB, linear.getResidual(),
+             builder.getF64FloatAttr(scale),
+             builder.getF64FloatAttr(match.config.dropout),
+             builder.getStringAttr(modulePath(linear)))
+      .getResult();
 }
 
 /// DoRA: the magnitude starts as the norms, so that nothing changes at first.

@@ -32,6 +32,7 @@ struct ConvertBasePass : public peftc::impl::ConvertBaseBase<ConvertBasePass> {
     for (auto parameter : getOperation().getOps<nn::ParamOp>()) {
       RankedTensorType stored = parameter.getTensorType();
       if (parameter.getTrainable() || parameter.getSaved() ||
+          parameter.getJoined() ||
           stored.getElementType() == element)
         continue;
       // What the file has does not change when a copy is converted again.

@@ -12,8 +12,10 @@
 #include "PeftData.h"
 #include "Report.h"
 #include "SelfCheck.h"
+#include "StartFactors.h"
 #include "Trace.h"
 #include "Trainer.h"
+#include "peft/AdapterConfig.h"
 #include "peft/File.h"
 #include "peft/Json.h"
 
@@ -52,6 +54,7 @@ private:
   Expected<TokenFile> openData(const std::string &path, const Plan &plan);
   Status prepare();
   Status chooseAdapter();
+  Status startFromWeights();
   Status train();
   Status save();
   Status measure();
@@ -141,6 +144,8 @@ Status Session::prepare() {
 Status Session::chooseAdapter() {
   if (!options.initAdapter.empty())
     return loadAdapter(*executor, options.initAdapter).in("--init-adapter");
+  if (data)
+    return startFromWeights();
   const GenerateOptions &generate = options.generate;
   if (generate.noAdapter)
     return clearAdapter(*executor);
@@ -156,6 +161,23 @@ Status Session::chooseAdapter() {
     return usageError("whose answers? give --adapter DIR, or --no-adapter for "
                       "the base model, or --data FILE to train first");
   return {};
+}
+
+/// Where the adapter starts as a function of the weights, that is made first.
+Status Session::startFromWeights() {
+  const Plan &plan = executor->plan();
+  if (plan.adapterConfig.empty())
+    return {};
+  PEFT_ASSIGN(AdapterConfig config,
+              parseAdapterConfig(plan.adapterConfig, "the plan's adapter"));
+  if (!peft::startsFromWeights(config.init))
+    return {};
+  std::string directory = joinPath(options.output, "start");
+  PEFT_TRY(createDirectory(options.output));
+  PEFT_TRY(makeStart(plan, config, model, directory));
+  console.print("start", directory + ": what the adapter starts from; "
+                                     "--init-adapter takes it again");
+  return loadAdapter(*executor, directory);
 }
 
 void Session::printSchedule() {

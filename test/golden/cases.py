@@ -240,6 +240,19 @@ CASES = {
         "lora_fa": True,
         "lora_plus_ratio": 4.0,
     },
+    "pissa": {
+        "config": {**LLAMA, "num_hidden_layers": 1},
+        "adapter": {
+            **ALL_LINEAR,
+            "init_lora_weights": "pissa",
+            "rank_pattern": {"v_proj": 2},
+            "alpha_pattern": {"q_proj": 5},
+        },
+    },
+    "olora": {
+        "config": LLAMA,
+        "adapter": {**PLAIN, "init_lora_weights": "olora", "use_rslora": True},
+    },
     "regex": {
         "config": LLAMA,
         "adapter": {

@@ -55,6 +55,10 @@ def load_model(case, directory, dtype):
         )
         replace_dropout(model)
     model = model.to(dtype)
+    if models.starts_from_weights(case):
+        # The start that the file keeps, whatever other processors would find.
+        model.train()
+        return model, trainable_parameters(case, model)
     model.train()
     if case["lora_fa"]:
         for name, parameter in model.named_parameters():
@@ -300,6 +304,11 @@ def make(name):
     }
     tensors = {f"gradient/{n}": g.float().numpy() for n, g in gradients.items()}
     tensors |= {f"change/{n}": c.float().numpy() for n, c in changes.items()}
+    if models.starts_from_weights(case):
+        with tempfile.TemporaryDirectory() as directory:
+            models.write_model(case, directory)
+            _, start = load_model(case, directory, torch.float32)
+        tensors |= {f"start/{n}": p.detach().numpy() for n, p in start.items()}
     return tensors, {"golden": json.dumps(result)}
 
 

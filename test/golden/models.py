@@ -173,6 +173,12 @@ def write_model(case, directory):
     return tensors
 
 
+def starts_from_weights(case):
+    """Whether A and B start as a function of the weights (PiSSA, OLoRA)."""
+    start = (case["adapter"] or {}).get("init_lora_weights")
+    return isinstance(start, str) and start.startswith(("pissa", "olora"))
+
+
 def frozen_tensors(case, trainable):
     """What an adapter holds beside its trainable tensors: A of LoRA-FA."""
     shapes = tensor_shapes(case["config"])
@@ -188,14 +194,20 @@ def frozen_tensors(case, trainable):
 
 
 def write_adapter(case, directory, tensors):
-    """A PEFT adapter directory; `tensors` may be {} (only the config)."""
+    """A PEFT adapter directory; `tensors` may be {} (only the config). What an
+    adapter starts from is marked as peft-data marks it."""
+    start = starts_from_weights(case)
+    metadata = {"start_of": case["adapter"]["init_lora_weights"]} if start else None
     os.makedirs(directory, exist_ok=True)
     with open(os.path.join(directory, "adapter_config.json"), "w") as file:
         json.dump({"peft_type": "LORA", "task_type": "CAUSAL_LM",
                    **case["adapter"]}, file, indent=2, sort_keys=True)
     if tensors:
         save_tensors(
-            os.path.join(directory, "adapter_model.safetensors"), tensors, "f32"
+            os.path.join(directory, "adapter_model.safetensors"),
+            tensors,
+            "f32",
+            metadata,
         )
 
 

@@ -46,6 +46,7 @@ class Golden:
         self.numbers = json.loads(metadata["golden"])
         self.gradients = self._part(tensors, "gradient/")
         self.changes = self._part(tensors, "change/")
+        self.start = self._part(tensors, "start/")
 
     @staticmethod
     def _part(tensors, prefix):
@@ -61,6 +62,9 @@ def write_inputs(case, golden, directory):
     base = models.write_model(case, f"{directory}/model")
     start = {}
     for name, gradient in golden.gradients.items():
+        start[name] = golden.start.get(name)
+        if start[name] is not None:
+            continue
         start[name] = (
             base[name]
             if case["adapter"] is None
@@ -151,6 +155,15 @@ def check_metrics(golden, metrics):
                 )
 
 
+def without_start(name, values, start):
+    """The trained half of a factor that was saved with what it started from."""
+    is_b = ".lora_B." in name
+    trained, frozen = np.split(values, 2, axis=1 if is_b else 0)
+    if not np.array_equal(frozen, -start if is_b else start):
+        raise Failure(f"{name}: its second half is not what it started from")
+    return trained
+
+
 def check_f32(case, golden, directory, binaries, start):
     plan = compile_plan(case, directory, binaries, "f32")
     gradients, end, metrics = train(
@@ -162,6 +175,8 @@ def check_f32(case, golden, directory, binaries, start):
     for name in models.frozen_tensors(case, start):
         if not np.array_equal(end.pop(name), start[name]):
             raise Failure(f"{name} is frozen, and changed")
+    if golden.start:
+        end = {n: without_start(n, end[n], start[n]) for n in golden.changes}
     check_names("result", end, golden.changes)
     worst = 0.0
     for name, expected in golden.gradients.items():

@@ -21,7 +21,7 @@ struct AdapterFlags {
   bool rsLora = false;
   bool dora = false;
   std::string bias = "none";    ///< none, all or lora_only
-  std::string init = "kaiming"; ///< kaiming or gaussian
+  std::string init = "kaiming"; ///< kaiming, gaussian, pissa or olora
 };
 
 /// The config that PEFT would need for the same adapter. Globs become regular

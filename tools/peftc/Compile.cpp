@@ -70,6 +70,9 @@ pipelineOptions(const CompileOptions &options,
     return pipeline;
   if (options.adapterFile.empty()) {
     PEFT_ASSIGN(AdapterConfig config, adapterConfigFromFlags(options.adapter));
+    if (options.loraFA && startsFromWeights(config.init))
+      return usageError("--lora-fa with --lora-init " + options.adapter.init +
+                        " is not in this version; take kaiming or gaussian");
     config.taskType = "CAUSAL_LM";
     pipeline.adapterConfig = writeAdapterConfig(config);
   } else {

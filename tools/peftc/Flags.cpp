@@ -81,8 +81,9 @@ void addAdapterFlags(CLI::App &app, CompileOptions &options) {
   add("--lora-bias", lora.bias, "biases that train: none, all, lora_only")
       ->check(CLI::IsMember({"none", "all", "lora_only"}))
       ->capture_default_str();
-  add("--lora-init", lora.init, "how A starts: kaiming, gaussian")
-      ->check(CLI::IsMember({"kaiming", "gaussian"}))
+  add("--lora-init", lora.init,
+      "how A starts: kaiming, gaussian; A and B of the weights: pissa, olora")
+      ->check(CLI::IsMember({"kaiming", "gaussian", "pissa", "olora"}))
       ->capture_default_str();
 }
 

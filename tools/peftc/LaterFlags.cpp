@@ -25,8 +25,6 @@ constexpr Later later[] = {
     {"--base", "fp4", "use a model stored as bf16, f16 or f32"},
     {"--base", "int8", "use a model stored as bf16, f16 or f32"},
     {"--double-quant", "", "use a model stored as bf16, f16 or f32"},
-    {"--lora-init", "pissa", "use kaiming or gaussian"},
-    {"--lora-init", "olora", "use kaiming or gaussian"},
     {"--generate-batch", "", "peft-run --generate answers one row at a time"},
     {"--generate-tokens", "", "peft-run --generate recomputes the row"},
     {"--html", "", "peftc explain prints text, or --json"},

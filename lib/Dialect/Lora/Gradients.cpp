@@ -15,6 +15,21 @@ using namespace mlir;
 using namespace peftc;
 using namespace peftc::lora;
 
+/// What of a value with the rank's features belongs to the trained factors.
+static Value ofTrained(OpBuilder &builder, LinearOp op, Value value) {
+  if (!op.getTrainedAAttr())
+    return value;
+  auto a = SymbolTable::lookupNearestSymbolFrom<nn::ParamOp>(
+      op, op.getTrainedAAttr());
+  if (!a)
+    return value;
+  auto type = cast<RankedTensorType>(value.getType());
+  SmallVector<int64_t> shape(type.getShape());
+  shape.back() = a.getTensorType().getDimSize(0);
+  return FirstFeaturesOp::create(builder, op.getLoc(), type.clone(shape),
+                                 value);
+}
+
 void LinearOp::buildBackward(OpBuilder &builder, nn::BackwardContext &context) {
   Value dy = context.gradient(getResult());
   if (!dy)
@@ -31,18 +46,19 @@ void LinearOp::buildBackward(OpBuilder &builder, nn::BackwardContext &context) {
       nn::BiasDwOp::create(builder, loc, dy, sum);
   if (FlatSymbolRefAttr sum = context.gradientSum(*this, getWeight()))
     nn::LinearDwOp::create(builder, loc, dy, getInput(), sum);
-  if (FlatSymbolRefAttr sum = context.gradientSum(*this, getB()))
-    nn::LinearDwOp::create(builder, loc, dy, getProjection(), sum);
+  if (auto sum = context.gradientSum(*this, getTrainedB().value_or(getB())))
+    nn::LinearDwOp::create(builder, loc, dy,
+                           ofTrained(builder, *this, getProjection()), sum);
 
-  FlatSymbolRefAttr sumA = context.gradientSum(*this, getA());
+  auto sumA = context.gradientSum(*this, getTrainedA().value_or(getA()));
   bool needsDx = context.needsGradient(getInput());
   if (!sumA && !needsDx)
     return;
   Value dt = nn::LinearDxOp::create(builder, loc, getProjection().getType(), dy,
                                     getBAttr(), Value(), getScaleAttr());
   if (sumA)
-    DownDwOp::create(builder, loc, dt, getInput(), sumA, getDropoutAttr(),
-                     getModuleAttr());
+    DownDwOp::create(builder, loc, ofTrained(builder, *this, dt), getInput(),
+                     sumA, getDropoutAttr(), getModuleAttr());
   if (!needsDx)
     return;
   Value dx = LinearDxOp::create(builder, loc, context.gradientType(getInput()),

@@ -24,7 +24,11 @@ template <typename Op> static LogicalResult verifyLinear(Op op) {
   return success();
 }
 
-LogicalResult LinearOp::verify() { return verifyLinear(*this); }
+LogicalResult LinearOp::verify() {
+  if (getTrainedA().has_value() != getTrainedB().has_value())
+    return emitOpError("needs both trained factors, or none");
+  return verifyLinear(*this);
+}
 
 // lora_c5: the product has the rows and features of the result, the norm its
 // features.
@@ -56,8 +60,23 @@ static LogicalResult verifySymbols(Op op, SymbolTableCollection &symbols) {
       nn::verifyParameterUse(op, symbols, op.getBiasAttr(), {out}));
 }
 
+// lora_c7: trained factors are A and B up to some rank.
 LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  return verifySymbols(*this, symbols);
+  if (failed(verifySymbols(*this, symbols)))
+    return failure();
+  if (!getTrainedAAttr())
+    return success();
+  nn::ParamOp a = nn::verifyParameterUse(*this, symbols, getTrainedAAttr(),
+                                         {-1, nn::features(getInput())});
+  if (!a)
+    return failure();
+  int64_t rank = a.getTensorType().getDimSize(0);
+  if (rank >= nn::features(getProjection()))
+    return emitOpError() << "trains rank " << rank << " of "
+                         << nn::features(getProjection())
+                         << ", needs one below it";
+  return success(nn::verifyParameterUse(*this, symbols, getTrainedBAttr(),
+                                        {nn::features(getResult()), rank}));
 }
 
 // lora_c6: magnitude [out].
@@ -93,7 +112,12 @@ template <typename Op> static SmallVector<StringRef> parametersOf(Op op) {
   return names;
 }
 
-SmallVector<StringRef> LinearOp::getParameters() { return parametersOf(*this); }
+SmallVector<StringRef> LinearOp::getParameters() {
+  SmallVector<StringRef> names = parametersOf(*this);
+  if (getTrainedA())
+    names.append({*getTrainedA(), *getTrainedB()});
+  return names;
+}
 
 SmallVector<StringRef> DoraLinearOp::getParameters() {
   SmallVector<StringRef> names = parametersOf(*this);

@@ -30,17 +30,21 @@ def Lora_LinearOp : Lora_Op<"linear", [Pure,
     `projection` is t = scale (drop(x) A^T), `[..., rank]`, in the compute type;
     `result` is x W^T + bias + residual + t B^T, one f32 sum, rounded once.
     `dropout` 0 means none; `module` is the Hugging Face path, whose hash keys
-    the dropout's random numbers.
+    the dropout's random numbers. Where A and B are joined from trained factors
+    and frozen ones (PiSSA and OLoRA: B A - B0 A0 in one product of twice the
+    rank), `trains` names the trained ones, which come first.
   }];
   let arguments = (ins NN_Activation:$input, FlatSymbolRefAttr:$weight,
                        OptionalAttr<FlatSymbolRefAttr>:$bias,
                        FlatSymbolRefAttr:$a, FlatSymbolRefAttr:$b,
+                       OptionalAttr<FlatSymbolRefAttr>:$trainedA,
+                       OptionalAttr<FlatSymbolRefAttr>:$trainedB,
                        Optional<NN_Sum>:$residual,
                        F64Attr:$scale, DefaultValuedAttr<F64Attr, "0.0">:$dropout,
                        StrAttr:$module);
   let results = (outs NN_Activation:$result, NN_Activation:$projection);
   let assemblyFormat = [{
-    $input `,` $weight (`bias` $bias^)? `a` $a `b` $b (`residual` `(` $residual^ `:` type($residual) `)`)? attr-dict
+    $input `,` $weight (`bias` $bias^)? `a` $a `b` $b (`trains` $trainedA^ `,` $trainedB)? (`residual` `(` $residual^ `:` type($residual) `)`)? attr-dict
     `:` type($input) `->` type($result) `,` type($projection)
   }];
   let hasVerifier = 1;
@@ -115,6 +119,14 @@ def Lora_LinearDxOp : Lora_Op<"linear_dx", [Pure]> {
                        DefaultValuedAttr<F64Attr, "0.0">:$dropout, StrAttr:$module);
   let results = (outs NN_Activation:$dx);
   let assemblyFormat = "$dy `,` $weight `,` $dt `,` $a (`init` `(` $init^ `:` type($init) `)`)? attr-dict `:` type($dy) `,` type($dt) `->` type($dx)";
+}
+
+def Lora_FirstFeaturesOp : Lora_Op<"first_features", [Pure]> {
+  let summary = "the first features of X, as many as the result has";
+  let description = "What belongs to the trained factors of a joined pair.";
+  let arguments = (ins NN_Activation:$input);
+  let results = (outs NN_Activation:$result);
+  let assemblyFormat = "$input attr-dict `:` type($input) `->` type($result)";
 }
 
 def Lora_DownDwOp : Lora_Op<"down_dw"> {

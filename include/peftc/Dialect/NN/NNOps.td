@@ -17,13 +17,16 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
     are stored in. A trainable one is the f32 master; `sourceType` is the type
     its stored tensor has. `init` says how it starts: `stored` (from the model
     directory), `zeros`, `kaiming_uniform`, `gaussian` (with `stddev`) or
-    `row_norms` (DoRA's magnitude, by the entry point `initialize`).
+    `row_norms` (DoRA's magnitude, by the entry point `initialize`) or `given`
+    (zeros until an adapter is loaded).
     `zeroGradientAtStart` marks the factor whose partner starts at zero, so that
     no gradient reaches it at the first step. `paddingIdx` of an embedding gets no
     lookup gradient. `savedName` is the key in the saved adapter where it is not
     the symbol's name. `saved` marks a frozen tensor that belongs to the adapter
     and is saved with it (A of LoRA-FA). `rateFactor` multiplies the learning
-    rate (LoRA+).
+    rate (LoRA+). `joined` names two parameters of which this one is made
+    whenever it is read, one below the other or, if its rows are theirs, beside
+    each other; it has no bytes of its own.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<NN_ParamType>:$type,
                        UnitAttr:$trainable,
@@ -36,7 +39,8 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
                        OptionalAttr<I64Attr>:$paddingIdx,
                        OptionalAttr<StrAttr>:$savedName,
                        UnitAttr:$saved,
-                       DefaultValuedAttr<F64Attr, "1.0">:$rateFactor);
+                       DefaultValuedAttr<F64Attr, "1.0">:$rateFactor,
+                       OptionalAttr<ArrayAttr>:$joined);
   let assemblyFormat = "$sym_name `:` $type attr-dict";
   let extraClassDeclaration = [{
     ::mlir::RankedTensorType getTensorType() {
