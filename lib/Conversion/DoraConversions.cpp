@@ -31,7 +31,7 @@ FailureOr<Value> StepConverter::dropInput(lora::DoraLinearOp op,
       .set(dropout_fwd::complement, int64_t(complement));
   setDropout(c, op.getDropout().convertToDouble(), op.getModule());
   Value result =
-      scratch(op, c, y, cast<RankedTensorType>(op.getInput().getType()));
+      scratch(op, c, y, llvm::cast<RankedTensorType>(op.getInput().getType()));
   if (failed(launch(op, c)))
     return failure();
   return result;
@@ -80,7 +80,7 @@ LogicalResult StepConverter::lower(lora::DoraLinearOp op) {
         .operand(linear_fwd::w, useInProduct(op.getWeight()))
         .operand(linear_fwd::bias, bias)
         .operand(linear_fwd::init, start);
-    auto type = cast<RankedTensorType>(op.getResult().getType());
+    auto type = llvm::cast<RankedTensorType>(op.getResult().getType());
     start = scratch(op, base, linear_fwd::y,
                     type.clone(Float32Type::get(op.getContext())));
     bias = {};

@@ -126,7 +126,7 @@ void peftc::buildUpdate(ModuleOp module, const GradientSums &sums,
         builder, parameter.getLoc(), symbol(name),
         symbol(sums.sums(parameter).front()), symbol(name + ".m"),
         symbol(name + ".v"), scales[0], scales[1],
-        parameter.getRateFactorAttr(),
+        builder.getF64FloatAttr(parameter.getRateFactor().convertToDouble()),
         parameter.getNoDecay() ? UnitAttr() : builder.getUnitAttr());
     for (const std::string &use : sums.sums(parameter))
       nn::ClearOp::create(builder, parameter.getLoc(), use);
