@@ -188,7 +188,8 @@ static RankedTensorType withFeatures(Value input, int64_t features) {
   return type.clone(shape);
 }
 
-/// nn.linear becomes lora.linear or lora.dora_linear with factors that start as PEFT's do.
+/// nn.linear becomes lora.linear or lora.dora_linear with factors that start as
+/// PEFT's do.
 void AttachAdapters::attach(nn::LinearOp linear, const AdaptedModule &adapted) {
   OpBuilder builder(linear);
   StringAttr module = builder.getStringAttr(modulePath(linear));
@@ -300,7 +301,7 @@ void AttachAdapters::trainSaved(const ModelModules &modules) {
   for (size_t module : match.saved)
     saved.insert(modules.infos[module].path);
   for (auto param : getOperation().getOps<nn::ParamOp>()) {
-    if (param.getTrainable() || !param.getModule())
+    if (param.getTrainable() || param.getSaved() || !param.getModule())
       continue;
     // A module is saved with everything below it.
     StringRef path = *param.getModule();
@@ -348,6 +349,9 @@ LogicalResult AttachAdapters::trainBiases(const ModelModules &modules) {
 void AttachAdapters::setRates() {
   if (loraPlusRatio == 1)
     return;
+  emitRemark(getOperation().getLoc())
+      << "LoRA+: B and tensors of one dimension train at "
+      << loraPlusRatio.getValue() << " x the rate";
   for (auto param : getOperation().getOps<nn::ParamOp>()) {
     bool isB = param.getSymName().contains(".lora_B.");
     if (param.getTrainable() && (isB || param.getTensorType().getRank() == 1))
