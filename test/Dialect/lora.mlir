@@ -27,6 +27,8 @@ func.func @all(%x: tensor<1x4x6xbf16>, %r: tensor<1x4x8xf32>) {
   lora.dora_dw %y2, %z, %n into @m.grad : tensor<1x4x8xbf16>, tensor<1x4x8xbf16>, tensor<8xf32>
   // CHECK: lora.dropout %{{.*}} init(%{{.*}} : tensor<1x4x8xf32>) {dropout = 1.000000e-01 : f64, module = "q_proj"} : tensor<1x4x8xf32> -> tensor<1x4x8xf32>
   %d = lora.dropout %r init(%y : tensor<1x4x8xf32>) {dropout = 0.1, module = "q_proj"} : tensor<1x4x8xf32> -> tensor<1x4x8xf32>
+  // CHECK: lora.first_features %{{.*}} : tensor<1x4x2xbf16> -> tensor<1x4x1xbf16>
+  %f = lora.first_features %t2 : tensor<1x4x2xbf16> -> tensor<1x4x1xbf16>
   // CHECK: lora.dora_start @w a @a b @b into @m {scale = 2.000000e+00 : f64}
   lora.dora_start @w a @a b @b into @m {scale = 2.0}
   return
