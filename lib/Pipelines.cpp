@@ -25,7 +25,8 @@ void peftc::populateModelToAdapted(OpPassManager &pm,
     pm.addPass(createTrainAllParameters());
   else
     pm.addPass(
-        createAttachAdapters(AttachAdaptersOptions{options.adapterConfig}));
+        createAttachAdapters(AttachAdaptersOptions{
+            options.adapterConfig, options.loraPlusRatio, options.loraFA}));
   if (qw::parseKind(options.base)) {
     QuantizeBaseOptions quantize;
     quantize.type = options.base;
@@ -50,6 +51,7 @@ void peftc::populateAdaptedToStep(OpPassManager &pm,
                                   const CompileOptions &options) {
   DifferentiateOptions head;
   head.headChunkBytes = options.headChunkBytes;
+  head.optimizer = options.optimizer;
   pm.addPass(createDifferentiate(head));
   closeStage(pm, "step");
 }
@@ -100,9 +102,18 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
                             llvm::cl::init("planned")};
   Option<std::string> config{*this, "config",
                              llvm::cl::desc("adapter_config.json as text")};
+  Option<double> loraPlusRatio{
+      *this, "lora-plus-ratio",
+      llvm::cl::desc("rate of B over the rate of A (LoRA+)"),
+      llvm::cl::init(1.0)};
+  Option<bool> loraFA{*this, "lora-fa", llvm::cl::desc("freeze A (LoRA-FA)"),
+                      llvm::cl::init(false)};
   Option<bool> trainAll{*this, "train-all",
                         llvm::cl::desc("train every parameter"),
                         llvm::cl::init(false)};
+  Option<std::string> optimizer{*this, "optimizer",
+                                llvm::cl::desc("adamw or adamw8bit"),
+                                llvm::cl::init("adamw")};
   Option<int64_t> batch{*this, "batch",
                         llvm::cl::desc("rows of one micro-batch"),
                         llvm::cl::init(1)};
@@ -185,7 +196,10 @@ peft::Status peftc::compileModel(ModuleOp module,
 static CompileOptions compileOptions(const PipelineOptions &flags) {
   CompileOptions options;
   options.adapterConfig = flags.config;
+  options.loraPlusRatio = flags.loraPlusRatio;
+  options.loraFA = flags.loraFA;
   options.trainAll = flags.trainAll;
+  options.optimizer = flags.optimizer;
   options.batch = flags.batch;
   options.seq = flags.seq;
   options.compute = flags.compute;

@@ -39,8 +39,11 @@ struct CompileOptions {
   std::string device = "cpu"; ///< its kind: cpu or cuda
   /// The text of an adapter_config.json; ignored with trainAll.
   std::string adapterConfig;
+  double loraPlusRatio = 1; ///< rate of B over that of A
+  bool loraFA = false;      ///< A is frozen
   bool trainAll = false;
   bool groupDownProjections = true; ///< adapters of one input in one launch
+  std::string optimizer = "adamw"; ///< or adamw8bit
   int64_t headChunkBytes = 64 << 20; ///< largest logits buffer of a chunk
   int64_t maxThreads = 8;      ///< that per-thread workspaces are made for
   int64_t arenaAlignment = 64; ///< bytes

@@ -39,6 +39,7 @@ private:
   LogicalResult readModule();
   DictionaryAttr describe();
   void findUses();
+  LogicalResult addJoined(nn::ParamOp parameter);
   LogicalResult addParameterBuffer(nn::ParamOp parameter);
   void addFrozenBuffer(nn::ParamOp parameter);
   void addQuantizedBuffers(nn::ParamOp parameter, const qw::Format &format);
@@ -54,7 +55,7 @@ private:
   void addRemarks();
   void eraseStep();
   LogicalResult addGroup();
-  LogicalResult addTrained(nn::ParamOp parameter);
+  LogicalResult addSaved(nn::ParamOp parameter);
   void addPort(Location loc, StringRef kind, StringRef name, Value buffer);
 
   ModuleOp module;
@@ -161,11 +162,14 @@ void PlanConverter::findUses() {
   for (func::FuncOp function : functions)
     function.walk([&](Operation *op) {
       bool product =
-          isa<nn::LinearOp, nn::LinearDxOp, lora::LinearOp, lora::LinearDxOp>(
-              op);
+          isa<nn::LinearOp, nn::LinearDxOp, lora::LinearOp, lora::LinearDxOp,
+              lora::DoraLinearOp>(op);
       for (NamedAttribute attribute : op->getAttrs())
         if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
           (product ? inProducts : asStored).insert(symbol.getValue());
+      // Its norms are those of the weight as it is stored.
+      if (auto dora = dyn_cast<lora::DoraLinearOp>(op))
+        asStored.insert(dora.getWeight());
     });
 }
 
@@ -272,13 +276,32 @@ void PlanConverter::addFrozenBuffer(nn::ParamOp parameter) {
                        weights.lookup(name));
 }
 
+/// Its halves stand before it.
+LogicalResult PlanConverter::addJoined(nn::ParamOp parameter) {
+  ArrayAttr halves = *parameter.getJoined();
+  JoinedFactor factor{{}, {}, parameter.getTensorType()};
+  if (halves.size() == 2) {
+    if (auto first = dyn_cast<FlatSymbolRefAttr>(halves[0]))
+      factor.first = buffers.symbols.lookup(first.getValue());
+    if (auto second = dyn_cast<FlatSymbolRefAttr>(halves[1]))
+      factor.second = buffers.symbols.lookup(second.getValue());
+  }
+  if (!factor.first || !factor.second)
+    return parameter.emitOpError("is joined, but not of two parameters that "
+                                 "stand before it");
+  buffers.joined[parameter.getSymName()] = factor;
+  return success();
+}
+
 LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
   RankedTensorType type = parameter.getTensorType();
   if (!dtypeOf(type.getElementType()) &&
       !qw::isQuantized(type.getElementType()))
     return parameter.emitOpError("has element type ")
            << type.getElementType() << ", which a plan cannot hold";
-  if (parameter.getTrainable())
+  if (parameter.getJoined())
+    return addJoined(parameter);
+  if (parameter.getTrainable() || parameter.getSaved())
     buffers.symbols[parameter.getSymName()] = plan.addBuffer(
         parameter.getLoc(), parameter.getSymName(), type, "adapter");
   else if (parameter.getInit() != "stored")
@@ -291,7 +314,8 @@ LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
 void PlanConverter::addInitializer(nn::ParamOp parameter, Value buffer) {
   StringRef init = parameter.getInit();
   bool mapped = buffer && !buffer.getDefiningOp<plan::BufferOp>().getArena();
-  if (!buffer || init == "zeros" || mapped ||
+  if (!buffer || mapped ||
+      llvm::is_contained({"zeros", "row_norms", "given"}, init) ||
       buffers.quantized.contains(parameter.getSymName()))
     return;
   IntegerAttr weight, stream;
@@ -371,12 +395,14 @@ LogicalResult PlanConverter::addGroup() {
   return success();
 }
 
-LogicalResult PlanConverter::addTrained(nn::ParamOp parameter) {
+LogicalResult PlanConverter::addSaved(nn::ParamOp parameter) {
   StringRef name = parameter.getSymName();
-  Value first = buffers.symbols.lookup((name + ".m").str());
-  Value second = buffers.symbols.lookup((name + ".v").str());
+  SmallVector<Value> moments;
+  for (StringRef suffix : {".m", ".v", ".m.scale", ".v.scale"})
+    if (Value moment = buffers.symbols.lookup((name + suffix).str()))
+      moments.push_back(moment);
   ArrayRef<Value> sums = gradients[name];
-  if (!first || !second || sums.empty())
+  if (parameter.getTrainable() && (moments.size() < 2 || sums.empty()))
     return parameter.emitOpError("is trainable, but has no gradient or no "
                                  "moments; run peft-differentiate first");
   Type source = parameter.getSourceType().value_or(
@@ -388,7 +414,8 @@ LogicalResult PlanConverter::addTrained(nn::ParamOp parameter) {
       builder, parameter.getLoc(),
       builder.getStringAttr(parameter.getSavedName().value_or(name)),
       builder.getStringAttr(parameter.getModule().value_or("")),
-      buffers.symbols.lookup(name), sums, first, second, builder.getI64IntegerAttr(0),
+      buffers.symbols.lookup(name), sums, moments,
+      builder.getI64IntegerAttr(0),
       flag(!parameter.getNoDecay()), flag(parameter.getZeroGradientAtStart()),
       TypeAttr::get(source));
   return success();
@@ -426,7 +453,8 @@ LogicalResult PlanConverter::convert() {
   if (failed(addGroup()))
     return failure();
   for (nn::ParamOp parameter : parameters)
-    if (parameter.getTrainable() && failed(addTrained(parameter)))
+    if ((parameter.getTrainable() || parameter.getSaved()) &&
+        failed(addSaved(parameter)))
       return failure();
   addPorts();
   // Activations on one stream, gradient sums and the optimizer on the other.

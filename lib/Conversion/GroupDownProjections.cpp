@@ -61,9 +61,12 @@ LogicalResult StepConverter::projectDown(lora::LinearOp op) {
 
 LogicalResult StepConverter::projectOne(lora::LinearOp op) {
   using namespace lora_down_fwd;
+  FailureOr<Value> factor = useFactor(op, op.getA());
+  if (failed(factor))
+    return failure();
   KernelCall c = call(op, "lora_down_fwd");
   c.operand(x, use(op.getInput()))
-      .operand(a, use(op.getA()))
+      .operand(a, *factor)
       .set(scale, op.getScale().convertToDouble());
   setDropout(c, op.getDropout().convertToDouble(), op.getModule());
   define(op, op.getProjection(), c, t);
@@ -88,7 +91,10 @@ LogicalResult StepConverter::projectGroup(ArrayRef<lora::LinearOp> group) {
   for (size_t i = 0; i < group.size(); ++i) {
     lora::LinearOp op = group[i];
     const Member &member = members[i];
-    c.operand(member.a, use(op.getA()))
+    FailureOr<Value> factor = useFactor(op, op.getA());
+    if (failed(factor))
+      return failure();
+    c.operand(member.a, *factor)
         .set(member.scale, op.getScale().convertToDouble());
     setDropout(c, op.getDropout().convertToDouble(), op.getModule(),
                member.key);

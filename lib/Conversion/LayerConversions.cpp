@@ -101,13 +101,16 @@ LogicalResult StepConverter::lower(nn::SwigluOp op) {
 LogicalResult StepConverter::lower(lora::LinearOp op) {
   if (failed(projectDown(op)))
     return failure();
+  FailureOr<Value> factor = useFactor(op, op.getB());
+  if (failed(factor))
+    return failure();
   using namespace linear_lora_fwd;
   KernelCall c = call(op, "linear_lora_fwd");
   if (failed(setWeight(op, c, op.getWeight())))
     return failure();
   c.operand(x, use(op.getInput()))
       .operand(t, use(op.getProjection()))
-      .operand(b, use(op.getB()))
+      .operand(b, *factor)
       .operand(init, use(op.getResidual()));
   if (op.getBias())
     c.operand(bias, useInProduct(*op.getBias()));
@@ -224,15 +227,25 @@ LogicalResult StepConverter::lower(nn::CastOp op) {
 
 LogicalResult StepConverter::lower(lora::LinearDxOp op) {
   using namespace linear_lora_dx;
+  FailureOr<Value> factor = useFactor(op, op.getA());
+  if (failed(factor))
+    return failure();
   KernelCall c = call(op, "linear_lora_dx");
   if (failed(setWeight(op, c, op.getWeight())))
     return failure();
   c.operand(dy, use(op.getDy()))
       .operand(dt, use(op.getDt()))
-      .operand(a, use(op.getA()))
+      .operand(a, *factor)
       .operand(init, use(op.getInit()));
   setDropout(c, op.getDropout().convertToDouble(), op.getModule());
   define(op, op.getDx(), c, dx);
+  return launch(op, c);
+}
+
+LogicalResult StepConverter::lower(lora::FirstFeaturesOp op) {
+  KernelCall c = call(op, "take_columns");
+  c.operand(take_columns::x, use(op.getInput()));
+  define(op, op.getResult(), c, take_columns::y);
   return launch(op, c);
 }
 

@@ -63,6 +63,24 @@ Value StepConverter::define(Operation *op, Value result, KernelCall &call,
   return buffer;
 }
 
+FailureOr<Value> StepConverter::useFactor(Operation *op, StringRef symbol) {
+  auto found = given.joined.find(symbol);
+  if (found == given.joined.end())
+    return useInProduct(symbol);
+  const JoinedFactor &factor = found->second;
+  auto first = llvm::cast<RankedTensorType>(
+      factor.first.getDefiningOp<plan::BufferOp>().getType());
+  KernelCall c = call(op, "join");
+  c.operand(join::a, factor.first)
+      .operand(join::b, factor.second)
+      .set(join::beside,
+           int64_t(first.getDimSize(0) == factor.type.getDimSize(0)));
+  Value result = scratch(op, c, join::y, factor.type);
+  if (failed(launch(op, c)))
+    return failure();
+  return result;
+}
+
 void StepConverter::setDropout(KernelCall &call, double dropout,
                                StringRef module, StringRef key) {
   if (dropout == 0)
@@ -113,16 +131,14 @@ FailureOr<Value> StepConverter::dequantized(Operation *op, StringRef symbol) {
 
 LogicalResult StepConverter::setWeight(Operation *op, KernelCall &call,
                                        StringRef symbol) {
-  Value weight = useInProduct(symbol);
-  if (given.quantized.contains(symbol) && plan.forCard()) {
-    FailureOr<Value> numbers = dequantized(op, symbol);
-    if (failed(numbers))
-      return failure();
-    weight = *numbers;
-  } else {
+  bool decode = given.quantized.contains(symbol) && plan.forCard();
+  if (!decode)
     setParts(call, symbol);
-  }
-  call.operand("w", weight);
+  FailureOr<Value> weight =
+      decode ? dequantized(op, symbol) : useFactor(op, symbol);
+  if (failed(weight))
+    return failure();
+  call.operand("w", *weight);
   return success();
 }
 
@@ -154,7 +170,9 @@ LogicalResult StepConverter::convertOp(Operation *op) {
             nn::LinearDxOp, nn::LinearDwOp, nn::BiasDwOp, nn::RMSNormDxOp,
             nn::RMSNormDwOp, nn::AttentionGradOp, nn::SwigluGradOp,
             nn::EmbedDwOp, nn::AddOp, nn::CastOp, lora::LinearDxOp,
-            lora::DownDwOp, nn::CompactRowsOp, nn::ChunkOp, nn::YieldOp,
+            lora::DownDwOp, lora::DoraLinearOp, lora::DoraScaleOp,
+            lora::DoraDwOp, lora::DropoutOp, lora::DoraStartOp,
+            lora::FirstFeaturesOp, nn::CompactRowsOp, nn::ChunkOp, nn::YieldOp,
             nn::GatherRowsOp, nn::ScatterRowsOp, nn::ZerosOp,
             nn::CrossEntropyOp, nn::CountTokensOp, nn::StoreOp,
             nn::AccumulateOp, nn::NormSquareOp, nn::FinishStepOp,
@@ -308,16 +326,19 @@ LogicalResult StepConverter::lower(nn::AdjustLossScaleOp op) {
 }
 
 LogicalResult StepConverter::lower(nn::AdamWOp op) {
-  using namespace adamw;
-  KernelCall c = call(op, "adamw", sumStream);
-  c.operand(parameter, use(op.getParameter()))
-      .operand(gradient, use(op.getGradient()))
-      .operand(first_moment, use(op.getFirstMoment()))
-      .operand(second_moment, use(op.getSecondMoment()))
-      .operand(adam, use("adam"))
-      .set(rate_factor, op.getRateFactor().convertToDouble())
-      .set(decay, int64_t(op.getDecay()))
+  bool coded = op.getFirstScale().has_value();
+  KernelCall c = call(op, coded ? "adamw8bit" : "adamw", sumStream);
+  c.operand("parameter", use(op.getParameter()))
+      .operand("gradient", use(op.getGradient()))
+      .operand("first_moment", use(op.getFirstMoment()))
+      .operand("second_moment", use(op.getSecondMoment()))
+      .operand("adam", use("adam"))
+      .set("rate_factor", op.getRateFactor().convertToDouble())
+      .set("decay", int64_t(op.getDecay()))
       .onlyIf(use("apply"), 0);
+  if (coded)
+    c.operand("first_scale", use(*op.getFirstScale()))
+        .operand("second_scale", use(*op.getSecondScale()));
   return launch(op, c);
 }
 

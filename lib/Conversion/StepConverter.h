@@ -24,12 +24,19 @@ struct QuantizedBuffers {
   int64_t block = 0, nested = 0;
 };
 
+/// A parameter that is joined from two wherever it is read.
+struct JoinedFactor {
+  mlir::Value first, second;
+  mlir::RankedTensorType type;
+};
+
 /// Where an entry finds what it does not make itself, by name.
 struct StepBuffers {
   llvm::StringMap<mlir::Value> symbols; ///< parameters and states
   /// What matrix products read of a frozen parameter that others read too.
   llvm::StringMap<mlir::Value> products;
   llvm::StringMap<QuantizedBuffers> quantized; ///< by parameter
+  llvm::StringMap<JoinedFactor> joined;        ///< parameters without buffers
   llvm::StringMap<mlir::Value> ports;          ///< function arguments
 };
 
@@ -69,6 +76,7 @@ private:
   mlir::LogicalResult lower(nn::AttentionOp op);
   mlir::LogicalResult lower(nn::SwigluOp op);
   mlir::LogicalResult lower(lora::LinearOp op);
+  mlir::LogicalResult lower(lora::DoraLinearOp op);
   // Backward.
   mlir::LogicalResult lower(nn::LinearDxOp op);
   mlir::LogicalResult lower(nn::LinearDwOp op);
@@ -82,6 +90,10 @@ private:
   mlir::LogicalResult lower(nn::CastOp op);
   mlir::LogicalResult lower(lora::LinearDxOp op);
   mlir::LogicalResult lower(lora::DownDwOp op);
+  mlir::LogicalResult lower(lora::DoraScaleOp op);
+  mlir::LogicalResult lower(lora::DoraDwOp op);
+  mlir::LogicalResult lower(lora::DropoutOp op);
+  mlir::LogicalResult lower(lora::FirstFeaturesOp op);
   // The head and the loss.
   mlir::LogicalResult lower(nn::CompactRowsOp op);
   mlir::LogicalResult lower(nn::ChunkOp op);
@@ -99,6 +111,8 @@ private:
   mlir::LogicalResult lower(nn::AdjustLossScaleOp op);
   mlir::LogicalResult lower(nn::AdamWOp op);
   mlir::LogicalResult lower(nn::ClearOp op);
+  // Before the first step.
+  mlir::LogicalResult lower(lora::DoraStartOp op);
   mlir::LogicalResult lower(mlir::func::ReturnOp op);
 
   KernelCall call(mlir::Operation *op, llvm::StringRef kernel,
@@ -124,6 +138,9 @@ private:
   /// The numbers of a quantized weight, made now unless they are there.
   mlir::FailureOr<mlir::Value> dequantized(mlir::Operation *op,
                                            llvm::StringRef symbol);
+  /// The same of a factor, which is joined for this op if it has no buffer.
+  mlir::FailureOr<mlir::Value> useFactor(mlir::Operation *op,
+                                         llvm::StringRef symbol);
   /// The buffer of a result, made in the shape that `operand` of the kernel
   /// wants; bound to that operand.
   mlir::Value define(mlir::Operation *op, mlir::Value result, KernelCall &call,
@@ -133,6 +150,12 @@ private:
                       mlir::RankedTensorType type);
   void setDropout(KernelCall &call, double dropout, llvm::StringRef module,
                   llvm::StringRef key = "module_key");
+
+  /// The norms of a DoRA weight, as far as the op says it.
+  template <typename Op> mlir::FailureOr<KernelCall> normCall(Op op);
+  /// drop(x), or x - drop(x), of a DoRA linear, in a buffer of its own.
+  mlir::FailureOr<mlir::Value> dropInput(lora::DoraLinearOp op,
+                                         bool complement);
 
   // GroupDownProjections.cpp: t = scale (drop(x) A^T), of one adapter or of
   // several.

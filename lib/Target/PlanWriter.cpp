@@ -187,8 +187,14 @@ void PlanWriter::add(plan::ParameterOp op) {
   parameter.buffer = indexOf(op.getBuffer());
   for (Value gradient : op.getGradients())
     parameter.gradients.push_back(indexOf(gradient));
-  parameter.firstMoment = indexOf(op.getFirstMoment());
-  parameter.secondMoment = indexOf(op.getSecondMoment());
+  size_t moments = op.getMoments().size();
+  if (moments != 0 && moments != 2 && moments != 4)
+    return fail(op, "has " + std::to_string(moments) +
+                        " moments and scales, needed are 0, 2 or 4");
+  uint32_t *places[] = {&parameter.firstMoment, &parameter.secondMoment,
+                        &parameter.firstScale, &parameter.secondScale};
+  for (auto [place, moment] : llvm::zip(places, op.getMoments()))
+    *place = indexOf(moment);
   parameter.group = op.getGroup();
   parameter.decay = op.getDecay();
   parameter.zeroGradientAtStart = op.getZeroGradientAtStart();

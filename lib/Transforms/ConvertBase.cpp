@@ -31,7 +31,9 @@ struct ConvertBasePass : public peftc::impl::ConvertBaseBase<ConvertBasePass> {
     }
     for (auto parameter : getOperation().getOps<nn::ParamOp>()) {
       RankedTensorType stored = parameter.getTensorType();
-      if (parameter.getTrainable() || stored.getElementType() == element)
+      if (parameter.getTrainable() || parameter.getSaved() ||
+          parameter.getJoined() ||
+          stored.getElementType() == element)
         continue;
       if (qw::isQuantized(stored.getElementType())) {
         parameter.emitError()

@@ -102,6 +102,8 @@ LogicalResult QuantizeBasePass::collect() {
         add(linear.getWeightAttr(), inLayers);
       else if (auto adapted = dyn_cast<lora::LinearOp>(op))
         add(adapted.getWeightAttr(), inLayers);
+      else if (auto dora = dyn_cast<lora::DoraLinearOp>(op))
+        add(dora.getWeightAttr(), inLayers);
       else if (auto embed = dyn_cast<nn::EmbedOp>(op))
         add(embed.getTableAttr(), false);
     });

@@ -28,6 +28,7 @@ Executor::create(Plan plan, BoundWeights weights,
   PEFT_TRY(executor->deviceValue->load(executor->planValue,
                                        executor->weightsValue.bytes));
   PEFT_TRY(executor->initialize(options.seed));
+  PEFT_TRY(executor->startParameters());
   return executor;
 }
 
@@ -117,6 +118,11 @@ Status Executor::run(std::string_view name) {
   if (entry == none)
     return badInput("the plan has no entry " + quoted(name));
   return deviceValue->run(entry);
+}
+
+Status Executor::startParameters() {
+  uint32_t entry = planValue.findEntry("initialize");
+  return entry == none ? Status() : deviceValue->run(entry);
 }
 
 static Status noPort(std::string_view port) {

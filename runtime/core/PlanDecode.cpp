@@ -155,6 +155,8 @@ void Decoder::one(const fb::Parameter &source, Parameter &parameter) {
   parameter.decay = source.decay();
   parameter.zeroGradientAtStart = source.zero_gradient_at_start();
   dtype(source.source_type(), parameter.sourceType);
+  parameter.firstScale = source.first_scale();
+  parameter.secondScale = source.second_scale();
 }
 
 void Decoder::one(const fb::Port &source, Port &port) {

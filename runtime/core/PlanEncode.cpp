@@ -80,7 +80,8 @@ Offset<fb::Parameter> Encoder::parameter(const Parameter &parameter) {
   return fb::CreateParameter(
       builder, name, module, parameter.buffer, gradients, parameter.firstMoment,
       parameter.secondMoment, parameter.group, parameter.decay,
-      parameter.zeroGradientAtStart, as<fb::DType>(parameter.sourceType));
+      parameter.zeroGradientAtStart, as<fb::DType>(parameter.sourceType),
+      parameter.firstScale, parameter.secondScale);
 }
 
 Offset<fb::Attribute> Encoder::attribute(const Attribute &attribute) {

@@ -1,6 +1,7 @@
 //===- VerifyRoles.cpp - initializers, groups, parameters, ports ----------===//
 #include "PlanVerifier.h"
 
+#include "peft/DynamicMap.h"
 #include "peft/FloatTypes.h"
 
 #include <cmath>
@@ -105,12 +106,26 @@ static Status checkParameter(const Plan &plan, const Parameter &parameter) {
     return checkTyped(plan, index, DType::f32, count, role);
   };
   PEFT_TRY(check(parameter.buffer, "its buffer"));
-  if (parameter.gradients.empty())
-    return badInput("it has no gradient");
+  bool coded = parameter.firstScale != none || parameter.secondScale != none;
+  bool moments = parameter.firstMoment != none ||
+                 parameter.secondMoment != none || coded;
+  if (!parameter.trains())
+    return moments ? badInput("it has moments, but no gradient") : Status();
   for (uint32_t gradient : parameter.gradients)
     PEFT_TRY(check(gradient, "gradient"));
-  PEFT_TRY(check(parameter.firstMoment, "firstMoment"));
-  return check(parameter.secondMoment, "secondMoment");
+  if (!coded) {
+    PEFT_TRY(check(parameter.firstMoment, "firstMoment"));
+    return check(parameter.secondMoment, "secondMoment");
+  }
+  PEFT_TRY(checkTyped(plan, parameter.firstMoment, DType::u8, count,
+                      "firstMoment"));
+  PEFT_TRY(checkTyped(plan, parameter.secondMoment, DType::u8, count,
+                      "secondMoment"));
+  uint64_t blocks = count / momentBlock + (count % momentBlock != 0);
+  PEFT_TRY(checkTyped(plan, parameter.firstScale, DType::f32, blocks,
+                      "firstScale"));
+  return checkTyped(plan, parameter.secondScale, DType::f32, blocks,
+                    "secondScale");
 }
 
 static Status checkPort(const Plan &plan, const Port &port) {

@@ -51,7 +51,7 @@ Status peft::checkTrainingPlan(const Plan &plan) {
   if (plan.vocab > INT32_MAX)
     return badInput("the plan's vocabulary of " + std::to_string(plan.vocab) +
                     " does not fit 31 bits");
-  if (plan.parameters.empty())
+  if (std::ranges::none_of(plan.parameters, &Parameter::trains))
     return badInput(std::string("the plan trains nothing") + hint);
   // Products of a stranger's numbers: they stay at the largest value and then
   // differ from the buffer's size.

@@ -13,8 +13,10 @@
 #include "Report.h"
 #include "SaveQuantized.h"
 #include "SelfCheck.h"
+#include "StartFactors.h"
 #include "Trace.h"
 #include "Trainer.h"
+#include "peft/AdapterConfig.h"
 #include "peft/DirectoryLock.h"
 #include "peft/File.h"
 #include "peft/Json.h"
@@ -31,7 +33,7 @@ Status decayEverything(Plan &plan) {
   for (Entry &entry : plan.entries)
     for (Item &item : entry.items)
       if (auto *launch = std::get_if<Launch>(&item.action);
-          launch && launch->kernel == "adamw") {
+          launch && launch->kernel.starts_with("adamw")) {
         std::erase_if(launch->attributes,
                       [](const Attribute &a) { return a.name == "decay"; });
         launch->attributes.push_back({"decay", int64_t(1)});
@@ -57,6 +59,7 @@ private:
   Status prepare();
   Status quantizeOnly();
   Status chooseAdapter();
+  Status startFromWeights();
   Status train();
   Status save();
   Status measure();
@@ -182,6 +185,8 @@ Status Session::prepare() {
 Status Session::chooseAdapter() {
   if (!options.initAdapter.empty())
     return loadAdapter(*executor, options.initAdapter).in("--init-adapter");
+  if (data)
+    return startFromWeights();
   const GenerateOptions &generate = options.generate;
   if (generate.noAdapter)
     return clearAdapter(*executor);
@@ -197,6 +202,23 @@ Status Session::chooseAdapter() {
     return usageError("whose answers? give --adapter DIR, or --no-adapter for "
                       "the base model, or --data FILE to train first");
   return {};
+}
+
+/// Where the adapter starts as a function of the weights, that is made first.
+Status Session::startFromWeights() {
+  const Plan &plan = executor->plan();
+  if (plan.adapterConfig.empty())
+    return {};
+  PEFT_ASSIGN(AdapterConfig config,
+              parseAdapterConfig(plan.adapterConfig, "the plan's adapter"));
+  if (!peft::startsFromWeights(config.init))
+    return {};
+  std::string directory = joinPath(options.output, "start");
+  PEFT_TRY(createDirectory(options.output));
+  PEFT_TRY(makeStart(plan, config, model, directory));
+  console.print("start", directory + ": what the adapter starts from; "
+                                     "--init-adapter takes it again");
+  return loadAdapter(*executor, directory);
 }
 
 void Session::printSchedule() {

@@ -188,6 +188,71 @@ CASES = {
         "config": QWEN2,
         "adapter": {**ATTENTION, "bias": "lora_only"},
     },
+    "lora_plus": {
+        "config": {**LLAMA, **BIASES},
+        "adapter": {**PLAIN, "bias": "lora_only"},
+        "lora_plus_ratio": 16.0,
+        "weight_decay": 0.05,
+        "lr": 2e-4,
+    },
+    "lora_fa": {
+        "config": QWEN2,
+        "adapter": {**ALL_LINEAR, "r": 2},
+        "lora_fa": True,
+        "weight_decay": 0.05,
+    },
+    "dropout": {
+        "config": LLAMA,
+        "adapter": {**PLAIN, "lora_dropout": 0.25},
+        "segments": True,
+        "seq": 40,
+    },
+    "dora": {
+        "config": {**LLAMA, **BIASES, "num_hidden_layers": 1},
+        "adapter": {**ALL_LINEAR, "use_dora": True, "bias": "lora_only"},
+        "stored": "bf16",
+        "weight_decay": 0.05,
+    },
+    "dora_patterns": {
+        "config": QWEN2,
+        "adapter": {
+            **ATTENTION,
+            "use_dora": True,
+            "use_rslora": True,
+            "rank_pattern": {"o_proj": 2},
+            "alpha_pattern": {"layers.1.self_attn.q_proj": 3},
+        },
+        "lora_plus_ratio": 8.0,
+        "lr": 2e-4,
+    },
+    "dora_dropout": {
+        "config": {**LLAMA, "vocab_size": 120, "num_hidden_layers": 1},
+        "adapter": {
+            **ATTENTION,
+            "target_modules": ["q_proj", "down_proj", "lm_head"],
+            "use_dora": True,
+            "lora_dropout": 0.3,
+        },
+    },
+    "lora_fa_plus": {
+        "config": LLAMA,
+        "adapter": {**PLAIN, "use_rslora": True, "modules_to_save": ["norm"]},
+        "lora_fa": True,
+        "lora_plus_ratio": 4.0,
+    },
+    "pissa": {
+        "config": {**LLAMA, "num_hidden_layers": 1},
+        "adapter": {
+            **ALL_LINEAR,
+            "init_lora_weights": "pissa",
+            "rank_pattern": {"v_proj": 2},
+            "alpha_pattern": {"q_proj": 5},
+        },
+    },
+    "olora": {
+        "config": LLAMA,
+        "adapter": {**PLAIN, "init_lora_weights": "olora", "use_rslora": True},
+    },
     "regex": {
         "config": LLAMA,
         "adapter": {
@@ -225,6 +290,11 @@ CASES = {
     },
     "train_all": {"config": {**LLAMA, **SMALL}, "weight_decay": 0.05},
     "train_all_tied": {"config": {**QWEN2, **SMALL}, "weight_decay": 0.05},
+    "train_all_8bit": {
+        "config": {**QWEN2, **SMALL, "vocab_size": 140, "num_hidden_layers": 1},
+        "optimizer": "adamw8bit",
+        "weight_decay": 0.05,
+    },
     "train_all_qwen3": {
         "config": {**QWEN3, **SMALL, "head_dim": 16},
         "segments": True,

@@ -134,7 +134,6 @@ TEST(AdapterConfig, RefusesByName) {
   const struct {
     const char *fields, *fragment;
   } cases[] = {
-      {R"("use_dora": true)", "use_dora: true is not implemented"},
       {R"("lora_bias": true)", "lora_bias: true is not implemented"},
       {R"("fan_in_fan_out": true)", "fan_in_fan_out: true is not"},
       {R"("trainable_token_indices": [1])", "trainable_token_indices: [1]"},
@@ -146,7 +145,16 @@ TEST(AdapterConfig, RefusesByName) {
       {R"("megatron_core": "x")", "megatron_core: \"x\""},
       {R"("use_warp_lora": 3)",
        "use_warp_lora: 3 is set, but no such field of LoRA is known"},
-      {R"("init_lora_weights": "pissa")", "init_lora_weights: \"pissa\""},
+      {R"("init_lora_weights": "eva")", "init_lora_weights: \"eva\""},
+      {R"("init_lora_weights": "pissa_niter_x")",
+       "init_lora_weights: \"pissa_niter_x\""},
+      {R"("init_lora_weights": "pissa", "use_dora": true)",
+       "pissa with DoRA is not in this version"},
+      {R"("init_lora_weights": "olora", "lora_dropout": 0.5)",
+       "olora with dropout is not in this version"},
+      {R"("init_lora_weights": "pissa", "use_rslora": true,
+          "rank_pattern": {"q_proj": 2})",
+       "pissa with rsLoRA and rank_pattern"},
       {R"("init_lora_weights": null)", "init_lora_weights: null"},
       {R"("task_type": "SEQ_CLS")", "task_type: \"SEQ_CLS\""},
       {R"("bias": "some")", "supported: none, all, lora_only"},

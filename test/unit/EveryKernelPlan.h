@@ -10,6 +10,8 @@ namespace peft::test {
 /// holds, together with the attributes below.
 inline uint64_t symbolValue(char letter) {
   switch (letter) {
+  case 'b': // blocks of at most 256 elements
+    return 1;
   case 'h': // heads
     return 2;
   case 'g': // columns of a norm group

@@ -209,12 +209,21 @@ TEST(PlanVerifier, Roles) {
        "no name"},
       {"gradients", [](Plan &p) { p.parameters[0].gradients.clear(); },
        "no gradient"},
+      {"a frozen one's moment",
+       [](Plan &p) {
+         p.parameters[0].gradients.clear();
+         p.parameters[0].firstMoment = none;
+       },
+       "it has moments, but no gradient"},
       {"gradient's size",
        [](Plan &p) { p.parameters[0].gradients[0] = indexOf(p, "out"); },
        "needed are 32 of f32"},
       {"moment",
        [](Plan &p) { p.parameters[0].secondMoment = indexOf(p, "x"); },
        "not a persistent buffer"},
+      {"scale without codes",
+       [](Plan &p) { p.parameters[0].firstScale = indexOf(p, "a.v"); },
+       "needed are 32 of u8"},
       {"parameter twice",
        [](Plan &p) { p.parameters.push_back(p.parameters[0]); },
        "stands twice"},

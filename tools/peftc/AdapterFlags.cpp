@@ -143,12 +143,15 @@ static Status setChoices(const AdapterFlags &flags,
                       "' is none of none, all, lora_only");
   if (flags.init == "gaussian")
     config.init = peft::LoraInit::gaussian;
-  else if (flags.init == "pissa" || flags.init == "olora")
-    return usageError("--lora-init " + flags.init +
-                      " is not in this version; take kaiming or gaussian");
+  else if (flags.init == "pissa")
+    config.init = peft::LoraInit::pissa;
+  else if (flags.init == "olora")
+    config.init = peft::LoraInit::olora;
   else if (flags.init != "kaiming")
     return usageError("--lora-init '" + flags.init +
-                      "' is none of kaiming, gaussian");
+                      "' is none of kaiming, gaussian, pissa, olora");
+  if (std::string conflict = peft::conflictIn(config); !conflict.empty())
+    return usageError("--lora-init: " + conflict);
   return {};
 }
 
@@ -168,6 +171,7 @@ adapterConfigFromFlags(const AdapterFlags &flags) {
                       " must lie in [0, 1)");
   config.dropout = flags.dropout;
   config.rsLora = flags.rsLora;
+  config.dora = flags.dora;
   PEFT_TRY(setChoices(flags, config));
   PEFT_ASSIGN(config.targetModules,
               parseSelection("--lora-targets", flags.targets));

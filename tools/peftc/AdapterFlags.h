@@ -19,8 +19,9 @@ struct AdapterFlags {
   std::string exclude; ///< the same forms; empty: nothing
   std::string layers;  ///< "0-15" or "0,2,5-7"; empty: all
   bool rsLora = false;
+  bool dora = false;
   std::string bias = "none";    ///< none, all or lora_only
-  std::string init = "kaiming"; ///< kaiming or gaussian
+  std::string init = "kaiming"; ///< kaiming, gaussian, pissa or olora
 };
 
 /// The config that PEFT would need for the same adapter. Globs become regular

@@ -97,10 +97,16 @@ pipelineOptions(const CompileOptions &options,
   pipeline.maxThreads = options.maxThreads;
   pipeline.base = options.base;
   PEFT_TRY(setQuantization(options, pipeline));
+  pipeline.optimizer = options.optimizer;
+  pipeline.loraPlusRatio = options.loraPlusRatio.value_or(1);
+  pipeline.loraFA = options.loraFA;
   if (options.trainAll)
     return pipeline;
   if (options.adapterFile.empty()) {
     PEFT_ASSIGN(AdapterConfig config, adapterConfigFromFlags(options.adapter));
+    if (options.loraFA && startsFromWeights(config.init))
+      return usageError("--lora-fa with --lora-init " + options.adapter.init +
+                        " is not in this version; take kaiming or gaussian");
     config.taskType = "CAUSAL_LM";
     pipeline.adapterConfig = writeAdapterConfig(config);
   } else {

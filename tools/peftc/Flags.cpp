@@ -51,6 +51,7 @@ constexpr const char *assembleExamples = R"(Examples:
   peftc assemble step.plan.mlir -o again.plan   # the same bytes)";
 
 constexpr const char *adapterGroup = "ADAPTER";
+constexpr const char *trainingGroup = "TRAINING OF THE ADAPTER";
 
 void addAdapterFlags(CLI::App &app, CompileOptions &options) {
   AdapterFlags &lora = options.adapter;
@@ -74,12 +75,28 @@ void addAdapterFlags(CLI::App &app, CompileOptions &options) {
   add("--lora-layers", lora.layers, "layers with adapters: 0-15, or 0,2,4");
   app.add_flag("--rslora", lora.rsLora, "scale is alpha/sqrt(rank)")
       ->group(adapterGroup);
+  app.add_flag("--dora", lora.dora,
+               "DoRA: magnitudes of the output features train, too")
+      ->group(adapterGroup);
   add("--lora-bias", lora.bias, "biases that train: none, all, lora_only")
       ->check(CLI::IsMember({"none", "all", "lora_only"}))
       ->capture_default_str();
-  add("--lora-init", lora.init, "how A starts: kaiming, gaussian")
-      ->check(CLI::IsMember({"kaiming", "gaussian"}))
+  add("--lora-init", lora.init,
+      "how A starts: kaiming, gaussian; A and B of the weights: pissa, olora")
+      ->check(CLI::IsMember({"kaiming", "gaussian", "pissa", "olora"}))
       ->capture_default_str();
+}
+
+/// How an adapter trains: PEFT's config says nothing about it, so these go with
+/// `--adapter` as well.
+void addTrainingFlags(CLI::App &app, CompileOptions &options) {
+  app.add_option("--lora-plus-ratio", options.loraPlusRatio,
+                 "LoRA+: rate of B and of vectors over that of A (1)")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->group(trainingGroup);
+  app.add_flag("--lora-fa", options.loraFA,
+               "LoRA-FA: A keeps its initial values, B trains")
+      ->group(trainingGroup);
 }
 
 /// "a100, cpu, ..."
@@ -119,6 +136,7 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
     app.add_option("-o,--output", options.output,
                    "the plan (input's name with .plan)");
   addAdapterFlags(app, options);
+  addTrainingFlags(app, options);
   app.add_option_function<std::string>(
          "--train",
          [&options](const std::string &what) {
@@ -161,7 +179,10 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
       ->check(CLI::IsMember({"on", "off"}));
   app.add_option("--recompute", "activations to recompute: none")
       ->check(CLI::IsMember({"none"}));
-  app.add_option("--optimizer", "adamw")->check(CLI::IsMember({"adamw"}));
+  app.add_option("--optimizer", options.optimizer,
+                 "adamw, or adamw8bit: moments in a byte each")
+      ->check(CLI::IsMember({"adamw", "adamw8bit"}))
+      ->capture_default_str();
   app.add_option("--max-threads", options.maxThreads,
                  "most threads that peft-run may use with the plan")
       ->check(CLI::Range(int64_t(1), int64_t(1024)))
@@ -237,12 +258,14 @@ struct Parser {
   static Status checkAdapter(const CLI::App &command,
                              const CompileOptions &options) {
     for (const CLI::Option *option : command.get_options()) {
-      if (option->get_group() != adapterGroup || !option->count())
+      bool describes = option->get_group() == adapterGroup;
+      if (!option->count() ||
+          (!describes && option->get_group() != trainingGroup))
         continue;
       if (options.trainAll)
         return usageError("--train all excludes " + option->get_name() +
                           ": every parameter trains, there is no adapter");
-      if (!options.adapterFile.empty() && option->get_name() != "--adapter")
+      if (describes && !options.adapterFile.empty() && option->get_name() != "--adapter")
         return usageError("--adapter excludes " + option->get_name() +
                           ": the file says what the adapter is");
     }

@@ -9,6 +9,7 @@
 #include "AdapterFlags.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 struct ImportOptions {
@@ -30,10 +31,13 @@ struct CompileOptions {
   std::string output; ///< empty: the model's name with .plan
   std::string adapterFile;
   AdapterFlags adapter;
+  std::optional<double> loraPlusRatio; ///< of the rates of B and A
+  bool loraFA = false;                 ///< A is frozen
   bool trainAll = false;
   std::string base;    ///< empty: the target's default
   QuantizeFlags quantize;
   std::string compute; ///< empty: the target's default
+  std::string optimizer = "adamw";
   std::string target;  ///< name or file; empty: cpu
   int64_t batch = 1;
   int64_t seq = 2048;

@@ -276,3 +276,9 @@ LogicalResult ScatterRowsOp::verify() {
 }
 
 void YieldOp::build(OpBuilder &, OperationState &) {}
+
+LogicalResult AdamWOp::verify() {
+  if (getFirstScale().has_value() != getSecondScale().has_value())
+    return emitOpError("needs the scales of both moments, or none");
+  return success();
+}

@@ -117,6 +117,11 @@ public:
   /// Sets a port to zero bytes (running sums).
   Status clear(std::string_view port);
 
+  /// Runs the plan's entry `initialize`, if it has one: what starts as a
+  /// function of parameters (DoRA's magnitudes) does so again. `create` has run
+  /// it.
+  Status startParameters();
+
   /// Elements of parameter `index` of Plan::parameters.
   uint64_t parameterElements(size_t index) const;
   /// The f32 values of a parameter, `offset` elements from its start.

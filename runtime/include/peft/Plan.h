@@ -122,19 +122,23 @@ struct Group {
   uint32_t normSquare = none; ///< f64 [1]
 };
 
-/// A trainable tensor.
+/// A tensor of the saved file: it trains or, without gradients and moments, is
+/// only saved (A of LoRA-FA).
 struct Parameter {
   std::string name;    ///< key in the saved file
   std::string module;  ///< Hugging Face module path
   uint32_t buffer = none;
   std::vector<uint32_t> gradients; ///< one f32 sum per use; [0] holds the total in `update`
-  uint32_t firstMoment = none, secondMoment = none;
+  uint32_t firstMoment = none, secondMoment = none; ///< f32, or u8 codes
+  uint32_t firstScale = none, secondScale = none; ///< of codes, one per 256
   uint32_t group = 0;
   bool decay = false;
   /// The gradient is zero at the first step by construction (A while B is zero).
   bool zeroGradientAtStart = false;
   /// Type in the source model (--train all writes it back in that type).
   DType sourceType = DType::f32;
+
+  bool trains() const { return !gradients.empty(); }
 };
 
 /// A named buffer that the host writes before (input, scalar) or reads after

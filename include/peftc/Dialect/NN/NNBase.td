@@ -33,6 +33,6 @@ def NN_Sum : NN_TensorOf<[F32]>;
 def NN_Integers : NN_TensorOf<[I32]>;
 // What has bytes of its own has a static shape.
 def NN_ParamType : StaticShapeTensorOf<[F32, BF16, F16, QW_Any]>;
-def NN_StateType : StaticShapeTensorOf<[F32, F64, I32, I64]>;
+def NN_StateType : StaticShapeTensorOf<[F32, F64, I32, I64, UI8]>;
 
 #endif

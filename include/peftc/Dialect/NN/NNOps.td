@@ -16,13 +16,19 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
     (`base_model.model...lora_A.weight`). Frozen parameters have the type they
     are stored in. A trainable one is the f32 master; `sourceType` is the type
     its stored tensor has. `init` says how it starts: `stored` (from the model
-    directory), `zeros`, `kaiming_uniform` or `gaussian` (with `stddev`).
+    directory), `zeros`, `kaiming_uniform`, `gaussian` (with `stddev`) or
+    `row_norms` (DoRA's magnitude, by the entry point `initialize`) or `given`
+    (zeros until an adapter is loaded).
     `zeroGradientAtStart` marks the factor whose partner starts at zero, so that
     no gradient reaches it at the first step. `paddingIdx` of an embedding gets no
     lookup gradient. `savedName` is the key in the saved adapter where it is not
-    the symbol's name. A quantized parameter (an element type of `qw`) is a
-    frozen matrix `[out, in]`, which only `embed`, `linear` and `lora.linear`
-    read.
+    the symbol's name. `saved` marks a frozen tensor that belongs to the adapter
+    and is saved with it (A of LoRA-FA). `rateFactor` multiplies the learning
+    rate (LoRA+). `joined` names two parameters of which this one is made
+    whenever it is read, one below the other or, if its rows are theirs, beside
+    each other; it has no bytes of its own. A quantized parameter (an
+    element type of `qw`) is a frozen matrix `[out, in]`, which only `embed`,
+    `linear` and the ops of `lora` read.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<NN_ParamType>:$type,
                        UnitAttr:$trainable,
@@ -33,7 +39,10 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
                        UnitAttr:$noDecay,
                        UnitAttr:$zeroGradientAtStart,
                        OptionalAttr<I64Attr>:$paddingIdx,
-                       OptionalAttr<StrAttr>:$savedName);
+                       OptionalAttr<StrAttr>:$savedName,
+                       UnitAttr:$saved,
+                       DefaultValuedAttr<F64Attr, "1.0">:$rateFactor,
+                       OptionalAttr<ArrayAttr>:$joined);
   let assemblyFormat = "$sym_name `:` $type attr-dict";
   let extraClassDeclaration = [{
     ::mlir::RankedTensorType getTensorType() {
@@ -47,7 +56,8 @@ def NN_StateOp : NN_Op<"state", [Symbol]> {
   let summary = "a tensor that lives across entry points";
   let description = [{
     Gradient sums, AdamW moments, sums, run-time scalars and metrics. `role` is
-    one of `gradient`, `moment`, `sum`, `scalar` (written by the host before an
+    one of `gradient`, `moment` (in 8 bits with a second state of role `moment`
+    for the magnitudes of its blocks), `sum`, `scalar` (written by the host before an
     entry), `output` (read by the host after one), `counter`. `of` names the
     parameter a gradient or moment belongs to; `use` numbers the gradient sums
     of a parameter with several uses.
@@ -412,11 +422,20 @@ def NN_AdjustLossScaleOp : NN_Op<"adjust_loss_scale"> {
 
 def NN_AdamWOp : NN_Op<"adamw"> {
   let summary = "one AdamW step of one parameter, if @apply says so";
-  let description = "As torch.optim.AdamW (Loshchilov and Hutter, 2019), with the gradient scaled by adam[0].";
+  let description = [{
+    As torch.optim.AdamW (Loshchilov and Hutter, 2019), with the gradient scaled
+    by adam[0]. With `scales` the moments are 8-bit codes, and these states the
+    magnitudes of their blocks of 256 elements.
+  }];
   let arguments = (ins FlatSymbolRefAttr:$parameter, FlatSymbolRefAttr:$gradient,
                        FlatSymbolRefAttr:$firstMoment, FlatSymbolRefAttr:$secondMoment,
+                       OptionalAttr<FlatSymbolRefAttr>:$firstScale,
+                       OptionalAttr<FlatSymbolRefAttr>:$secondScale,
                        DefaultValuedAttr<F64Attr, "1.0">:$rateFactor, UnitAttr:$decay);
-  let assemblyFormat = "$parameter `,` $gradient `,` $firstMoment `,` $secondMoment attr-dict";
+  let assemblyFormat = [{
+    $parameter `,` $gradient `,` $firstMoment `,` $secondMoment (`scales` $firstScale^ `,` $secondScale)? attr-dict
+  }];
+  let hasVerifier = 1;
 }
 
 def NN_ClearOp : NN_Op<"clear"> {

@@ -100,14 +100,19 @@ def Plan_GroupOp : Plan_Op<"group"> {
   let assemblyFormat = "$name `loss` $lossSum `tokens` $tokens `norm` $normSquare attr-dict";
 }
 
-def Plan_ParameterOp : Plan_Op<"parameter"> {
-  let summary = "a trainable tensor";
-  let description = "Its key in the saved file, its module, its buffer, its gradient sums (one per use) and its AdamW moments.";
+def Plan_ParameterOp : Plan_Op<"parameter", [AttrSizedOperandSegments]> {
+  let summary = "a tensor of the saved file";
+  let description = [{
+    Its key in the saved file, its module, its buffer, its gradient sums (one per
+    use) and its two AdamW moments; where these are 8-bit codes the magnitudes of
+    their blocks follow. A tensor that is saved and does not train has neither
+    sums nor moments.
+  }];
   let arguments = (ins StrAttr:$name, StrAttr:$module, Plan_BufferType:$buffer,
-                       Variadic<Plan_BufferType>:$gradients, Plan_BufferType:$firstMoment,
-                       Plan_BufferType:$secondMoment, I64Attr:$group, UnitAttr:$decay,
+                       Variadic<Plan_BufferType>:$gradients,
+                       Variadic<Plan_BufferType>:$moments, I64Attr:$group, UnitAttr:$decay,
                        UnitAttr:$zeroGradientAtStart, TypeAttr:$sourceType);
-  let assemblyFormat = "$name `of` $module $buffer `gradients` `(` $gradients `)` `moments` $firstMoment `,` $secondMoment attr-dict";
+  let assemblyFormat = "$name `of` $module $buffer `gradients` `(` $gradients `)` `moments` `(` $moments `)` attr-dict";
 }
 
 def Plan_PortOp : Plan_Op<"port"> {
