@@ -139,7 +139,9 @@ DictionaryAttr PlanConverter::describe() {
 
 int64_t PlanConverter::addWeight(nn::ParamOp parameter, Type element) {
   plan::WeightOp::create(
-      builder, parameter.getLoc(), parameter.getSymNameAttr(),
+      builder, parameter.getLoc(),
+      parameter.getStoredNameAttr() ? parameter.getStoredNameAttr()
+                                    : parameter.getSymNameAttr(),
       TypeAttr::get(parameter.getTensorType().clone(element)),
       DenseI64ArrayAttr());
   return weightCount++;
