@@ -313,7 +313,8 @@ LogicalResult PlanConverter::addTrained(nn::ParamOp parameter) {
   };
   plan::ParameterOp::create(
       builder, parameter.getLoc(),
-      builder.getStringAttr(parameter.getSavedName().value_or(name)),
+      builder.getStringAttr(parameter.getSavedName().value_or(
+          parameter.getStoredName().value_or(name))),
       builder.getStringAttr(parameter.getModule().value_or("")),
       symbols.lookup(name), sums, first, second, builder.getI64IntegerAttr(0),
       flag(!parameter.getNoDecay()), flag(parameter.getZeroGradientAtStart()),

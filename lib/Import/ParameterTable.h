@@ -8,6 +8,7 @@
 #include "peftc/Dialect/NN/NN.h"
 
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 
 namespace peftc {
 
@@ -30,6 +31,7 @@ public:
   peft::Status finish();
 
 private:
+  std::string storedName(const std::string &name) const;
   mlir::Type storedType(const std::string &name, llvm::ArrayRef<int64_t> shape);
   void fail(peft::Status status);
   bool cannotMatter(llvm::StringRef name) const;
@@ -37,6 +39,8 @@ private:
   mlir::OpBuilder builder;
   const peft::ModelDirectory &model;
   const peft::ModelConfig &config;
+  bool olderNames = false; ///< of a text model inside another
+  llvm::StringSet<> used;  ///< tensors of the files
   llvm::StringMap<nn::ParamOp> params;
   peft::Status error;
 };

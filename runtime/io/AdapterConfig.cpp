@@ -205,7 +205,8 @@ double AdapterConfig::scale(int64_t moduleRank, double moduleAlpha) const {
 
 std::vector<std::string>
 peft::defaultTargetModules(std::string_view modelType) {
-  for (const char *known : {"llama", "mistral", "qwen2", "qwen3"})
+  for (const char *known :
+       {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"})
     if (modelType == known)
       return {"q_proj", "v_proj"};
   return {};

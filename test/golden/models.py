@@ -69,7 +69,8 @@ class Shape:
         self.kv_heads = config.get("num_key_value_heads", self.heads)
         self.head_dim = config.get("head_dim", self.hidden // self.heads)
         self.vocab = config["vocab_size"]
-        self.tied = config.get("tie_word_embeddings", False)
+        self.gemma = self.kind.startswith("gemma")
+        self.tied = config.get("tie_word_embeddings", self.gemma)
         bias = config.get("attention_bias", False)
         self.qkv_bias = bias or self.kind == "qwen2"
         self.o_bias = bias
@@ -90,16 +91,25 @@ def tensor_shapes(config):
         at = f"model.layers.{i}"
         shapes[f"{at}.input_layernorm.weight"] = (s.hidden,)
         query, key = s.heads * s.head_dim, s.kv_heads * s.head_dim
-        linear(f"{at}.self_attn.q_proj", query, s.hidden, s.qkv_bias)
-        linear(f"{at}.self_attn.k_proj", key, s.hidden, s.qkv_bias)
-        linear(f"{at}.self_attn.v_proj", key, s.hidden, s.qkv_bias)
+        if s.kind == "phi3":
+            linear(f"{at}.self_attn.qkv_proj", query + 2 * key, s.hidden, False)
+        else:
+            linear(f"{at}.self_attn.q_proj", query, s.hidden, s.qkv_bias)
+            linear(f"{at}.self_attn.k_proj", key, s.hidden, s.qkv_bias)
+            linear(f"{at}.self_attn.v_proj", key, s.hidden, s.qkv_bias)
         linear(f"{at}.self_attn.o_proj", s.hidden, query, s.o_bias)
-        if s.kind == "qwen3":
+        if s.kind in ("qwen3", "gemma3_text"):
             shapes[f"{at}.self_attn.q_norm.weight"] = (s.head_dim,)
             shapes[f"{at}.self_attn.k_norm.weight"] = (s.head_dim,)
         shapes[f"{at}.post_attention_layernorm.weight"] = (s.hidden,)
-        linear(f"{at}.mlp.gate_proj", s.inner, s.hidden, s.mlp_bias)
-        linear(f"{at}.mlp.up_proj", s.inner, s.hidden, s.mlp_bias)
+        if s.gemma:
+            shapes[f"{at}.pre_feedforward_layernorm.weight"] = (s.hidden,)
+            shapes[f"{at}.post_feedforward_layernorm.weight"] = (s.hidden,)
+        if s.kind == "phi3":
+            linear(f"{at}.mlp.gate_up_proj", 2 * s.inner, s.hidden, False)
+        else:
+            linear(f"{at}.mlp.gate_proj", s.inner, s.hidden, s.mlp_bias)
+            linear(f"{at}.mlp.up_proj", s.inner, s.hidden, s.mlp_bias)
         linear(f"{at}.mlp.down_proj", s.hidden, s.inner, s.mlp_bias)
     shapes["model.norm.weight"] = (s.hidden,)
     if not s.tied:
