@@ -201,7 +201,7 @@ void Decoder::buildHead() {
                            FlatSymbolRefAttr(), Value());
   if (config.logitSoftcap > 0)
     result = nn::SoftcapOp::create(
-        builder, location, result,
+        builder, location, logits, result,
         builder.getF64FloatAttr(config.logitSoftcap));
   func::ReturnOp::create(builder, location, result);
 }

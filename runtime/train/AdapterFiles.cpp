@@ -42,6 +42,23 @@ Status checkConfig(const AdapterConfig &found, const AdapterConfig &needed,
                       sorted(needed.alphaPattern), where);
 }
 
+/// The key that PEFT gave a module of a text model inside another before
+/// transformers 4.52 moved it; the same key for all others.
+std::string olderKey(const std::string &key) {
+  const std::string root = "base_model.model.";
+  const std::string newer = root + "model.language_model.";
+  if (key.starts_with(newer))
+    return root + "language_model.model." + key.substr(newer.size());
+  return key;
+}
+
+/// The tensor of a parameter, under its newer or its older key.
+const TensorHeader *findTensor(const SafetensorsFile &file,
+                               const std::string &key) {
+  const TensorHeader *tensor = file.find(key);
+  return tensor ? tensor : file.find(olderKey(key));
+}
+
 void append(std::string &list, const std::string &name, size_t count) {
   if (count < 5)
     list += (count ? ", " : "") + name;
@@ -55,9 +72,10 @@ Status checkKeys(const Plan &plan, const SafetensorsFile &file) {
   std::set<std::string> known;
   for (const Parameter &parameter : plan.parameters) {
     known.insert(parameter.name);
+    known.insert(olderKey(parameter.name));
     // PEFT saves the frozen weight of an adapted head with the adapter.
     known.insert("base_model.model." + parameter.module + ".base_layer.weight");
-    if (!file.find(parameter.name))
+    if (!findTensor(file, parameter.name))
       append(missing, parameter.name, missingCount++);
   }
   for (const TensorHeader &tensor : file.header().tensors)
@@ -105,7 +123,7 @@ Status peft::loadAdapter(Executor &executor, const std::string &directory) {
   PEFT_TRY(checkKeys(plan, adapter.tensors));
   for (size_t i = 0; i < plan.parameters.size(); ++i) {
     const Parameter &parameter = plan.parameters[i];
-    const TensorHeader *tensor = adapter.tensors.find(parameter.name);
+    const TensorHeader *tensor = findTensor(adapter.tensors, parameter.name);
     PEFT_TRY(checkTensor(plan, parameter, *tensor, adapter.tensors.path()));
     std::span<const std::byte> bytes = adapter.tensors.bytes(*tensor);
     std::vector<float> values(executor.parameterElements(i));

@@ -115,6 +115,32 @@ GEMMA3 = {
     "sliding_window_pattern": 3,
     "rope_scaling": {"rope_type": "linear", "factor": 8.0},
 }
+# With images, as transformers 5 writes it; the names of its modules differ.
+GEMMA3_IMAGES = {
+    "model_type": "gemma3",
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "text_config": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "vocab_size": 300,
+        "sliding_window": 7,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    },
+    "mm_tokens_per_image": 4,
+}
 PHI3 = {
     "model_type": "phi3",
     "architectures": ["Phi3ForCausalLM"],
@@ -246,6 +272,14 @@ CASES = {
         "stored": "bf16",
         "segments": True,
         "seq": 36,
+    },
+    "gemma3_images": {
+        "config": GEMMA3_IMAGES,
+        "adapter": {
+            "r": 4,
+            "lora_alpha": 8,
+            "target_modules": r".*language_model.*\.(q_proj|down_proj)",
+        },
     },
     "phi3": {
         "config": PHI3,
