@@ -144,7 +144,9 @@ DictionaryAttr PlanConverter::describe() {
 
 int64_t PlanConverter::addWeight(nn::ParamOp parameter, Type element) {
   plan::WeightOp::create(
-      builder, parameter.getLoc(), parameter.getSymNameAttr(),
+      builder, parameter.getLoc(),
+      parameter.getStoredNameAttr() ? parameter.getStoredNameAttr()
+                                    : parameter.getSymNameAttr(),
       TypeAttr::get(parameter.getTensorType().clone(element)),
       DenseI64ArrayAttr(), StringAttr(), IntegerAttr());
   return weightCount++;
@@ -229,8 +231,9 @@ void PlanConverter::addQuantizedBuffers(nn::ParamOp parameter,
                        : format.kind == Kind::fp4 ? peft::DType::fp4
                                                   : peft::DType::i8;
   int64_t codes = weightCount;
+  std::string tensor = parameter.getStoredName().value_or(name).str();
   buffers.symbols[name] =
-      addPart(parameter, name, "codes",
+      addPart(parameter, tensor, "codes",
               type.clone(elementType(builder.getContext(), stored)), codes,
               format);
   QuantizedBuffers &parts = buffers.quantized[name];
@@ -238,23 +241,22 @@ void PlanConverter::addQuantizedBuffers(nn::ParamOp parameter,
   parts.nested = format.nested;
   int64_t scales = format.scales(rows, columns);
   if (format.kind == Kind::int8) {
-    StringRef module = name;
+    StringRef module = tensor;
     module.consume_back(".weight");
     parts.absmax = addPart(parameter, (module + ".SCB").str(), "absmax",
                            vector(scales, peft::DType::f32), codes);
     return;
   }
-  std::string prefix = name.str();
   parts.absmax = addPart(
-      parameter, prefix + ".absmax", "absmax",
+      parameter, tensor + ".absmax", "absmax",
       vector(scales, format.nested ? peft::DType::u8 : peft::DType::f32),
       codes);
   if (format.nested)
     parts.nestedAbsmax = addPart(
-        parameter, prefix + ".nested_absmax", "nested_absmax",
+        parameter, tensor + ".nested_absmax", "nested_absmax",
         vector(format.nestedScales(rows, columns), peft::DType::f32), codes);
   parts.tables =
-      addPart(parameter, prefix + ".tables", "tables",
+      addPart(parameter, tensor + ".tables", "tables",
               vector(format.nested ? peft::nestedTables : peft::codeTable,
                      peft::DType::f32),
               codes);
@@ -412,7 +414,8 @@ LogicalResult PlanConverter::addSaved(nn::ParamOp parameter) {
   };
   plan::ParameterOp::create(
       builder, parameter.getLoc(),
-      builder.getStringAttr(parameter.getSavedName().value_or(name)),
+      builder.getStringAttr(parameter.getSavedName().value_or(
+          parameter.getStoredName().value_or(name))),
       builder.getStringAttr(parameter.getModule().value_or("")),
       buffers.symbols.lookup(name), sums, moments,
       builder.getI64IntegerAttr(0),

@@ -166,7 +166,9 @@ LogicalResult StepConverter::convert(func::FuncOp function) {
 LogicalResult StepConverter::convertOp(Operation *op) {
   return TypeSwitch<Operation *, LogicalResult>(op)
       .Case<nn::EmbedOp, nn::LinearOp, nn::RMSNormOp, nn::RopeTableOp,
-            nn::RopeOp, nn::AttentionOp, nn::SwigluOp, lora::LinearOp,
+            nn::RopeOp, nn::AttentionOp, nn::SwigluOp, nn::GegluOp,
+            nn::SoftcapOp, nn::SplitOp, nn::GegluGradOp, nn::SoftcapGradOp,
+            nn::ConcatOp, lora::LinearOp,
             nn::LinearDxOp, nn::LinearDwOp, nn::BiasDwOp, nn::RMSNormDxOp,
             nn::RMSNormDwOp, nn::AttentionGradOp, nn::SwigluGradOp,
             nn::EmbedDwOp, nn::AddOp, nn::CastOp, lora::LinearDxOp,

@@ -75,6 +75,9 @@ private:
   mlir::LogicalResult lower(nn::RopeOp op);
   mlir::LogicalResult lower(nn::AttentionOp op);
   mlir::LogicalResult lower(nn::SwigluOp op);
+  mlir::LogicalResult lower(nn::GegluOp op);
+  mlir::LogicalResult lower(nn::SoftcapOp op);
+  mlir::LogicalResult lower(nn::SplitOp op);
   mlir::LogicalResult lower(lora::LinearOp op);
   mlir::LogicalResult lower(lora::DoraLinearOp op);
   // Backward.
@@ -85,6 +88,9 @@ private:
   mlir::LogicalResult lower(nn::RMSNormDwOp op);
   mlir::LogicalResult lower(nn::AttentionGradOp op);
   mlir::LogicalResult lower(nn::SwigluGradOp op);
+  mlir::LogicalResult lower(nn::GegluGradOp op);
+  mlir::LogicalResult lower(nn::SoftcapGradOp op);
+  mlir::LogicalResult lower(nn::ConcatOp op);
   mlir::LogicalResult lower(nn::EmbedDwOp op);
   mlir::LogicalResult lower(nn::AddOp op);
   mlir::LogicalResult lower(nn::CastOp op);

@@ -6,6 +6,9 @@
 using namespace mlir;
 using namespace peftc;
 
+static constexpr StringLiteral newerRoot = "model.language_model.",
+                               olderRoot = "language_model.model.";
+
 static std::string shapeText(ArrayRef<int64_t> shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i)
@@ -30,7 +33,22 @@ static Type elementType(MLIRContext *context, std::optional<peft::DType> type) {
 ParameterTable::ParameterTable(MLIRContext *context,
                                const peft::ModelDirectory &model,
                                const peft::ModelConfig &config)
-    : builder(context), model(model), config(config) {}
+    : builder(context), model(model), config(config) {
+  for (const peft::ModelDirectory::Tensor &tensor : model.tensors())
+    olderNames |= StringRef(tensor.header->name).starts_with(olderRoot);
+}
+
+/// The tensor of a parameter, which is called by its place in the module tree.
+/// Before transformers 4.52 a text model inside another had other places, and
+/// files still have its names.
+std::string ParameterTable::storedName(const std::string &name) const {
+  StringRef rest(name);
+  if (!olderNames)
+    return name;
+  if (rest.consume_front(newerRoot))
+    return (olderRoot + rest).str();
+  return rest.starts_with("lm_head.") ? "language_model." + name : name;
+}
 
 void ParameterTable::fail(peft::Status status) {
   if (error.ok())
@@ -136,34 +154,49 @@ nn::ParamOp ParameterTable::get(const std::string &name,
     return param;
   StringAttr symbol = builder.getStringAttr(name);
   StringRef module = StringRef(name).rsplit('.').first;
-  auto type = RankedTensorType::get(shape, storedType(name, shape));
+  std::string stored = storedName(name);
+  used.insert(stored);
+  auto type = RankedTensorType::get(shape, storedType(stored, shape));
   OperationState state(NameLoc::get(symbol), nn::ParamOp::getOperationName());
   state.addAttribute("sym_name", symbol);
   state.addAttribute("type", TypeAttr::get(type));
   state.addAttribute("module", builder.getStringAttr(module));
+  if (stored != name)
+    state.addAttribute("storedName", builder.getStringAttr(stored));
   param = cast<nn::ParamOp>(builder.create(state));
   return param;
+}
+
+/// What stands beside a text model inside another: no text goes through it.
+static bool isOfImages(StringRef name) {
+  name.consume_front("model.");
+  return name.starts_with("vision_tower.") ||
+         name.starts_with("multi_modal_projector.");
 }
 
 /// Tensors that old checkpoints carry although nothing reads them.
 bool ParameterTable::cannotMatter(StringRef name) const {
   return name.ends_with(".rotary_emb.inv_freq") ||
-         (config.tied && name == "lm_head.weight");
+         (config.tied && name == storedName("lm_head.weight"));
 }
 
 peft::Status ParameterTable::finish() {
   PEFT_TRY(error);
   std::string first;
-  size_t count = 0;
+  size_t count = 0, images = 0;
   const peft::WeightShard *shard = nullptr;
   for (const peft::ModelDirectory::Tensor &tensor : model.tensors()) {
     const std::string &name = tensor.header->name;
-    if (params.contains(name) || parts.contains(name))
+    if (used.contains(name) || parts.contains(name))
       continue;
+    if (config.modelType == "gemma3" && isOfImages(name)) {
+      ++images;
+      continue;
+    }
     if (cannotMatter(name)) {
       emitRemark(NameLoc::get(builder.getStringAttr(name)))
           << "tensor '" << name << "' is ignored: "
-          << (name == "lm_head.weight" ? "the head is tied to the embedding"
+          << (StringRef(name).ends_with("lm_head.weight") ? "the head is tied to the embedding"
                                        : "it follows from config.json");
       continue;
     }
@@ -172,6 +205,10 @@ peft::Status ParameterTable::finish() {
       shard = tensor.shard;
     }
   }
+  if (images)
+    emitRemark(UnknownLoc::get(builder.getContext()))
+        << images << " tensors of the vision tower and its projector are "
+        << "ignored: this version trains on text";
   if (!count)
     return {};
   std::string others =

@@ -32,6 +32,7 @@ public:
   peft::Status finish();
 
 private:
+  std::string storedName(const std::string &name) const;
   mlir::Type storedType(const std::string &name, llvm::ArrayRef<int64_t> shape);
   mlir::Type promisedType(const std::string &name,
                           llvm::ArrayRef<int64_t> shape);
@@ -43,6 +44,8 @@ private:
   mlir::OpBuilder builder;
   const peft::ModelDirectory &model;
   const peft::ModelConfig &config;
+  bool olderNames = false; ///< of a text model inside another
+  llvm::StringSet<> used;  ///< tensors of the files
   llvm::StringMap<nn::ParamOp> params;
   llvm::StringSet<> parts; ///< tensors that belong to a quantized one
   peft::Status error;

@@ -58,7 +58,7 @@ struct ModelModules {
         StringRef weight = norm.getWeight();
         weight.consume_back(".weight");
         add(weight, ModuleKind::other, {});
-      } else if (isa<nn::RopeTableOp, nn::SwigluOp>(op)) {
+      } else if (isa<nn::RopeTableOp, nn::SwigluOp, nn::GegluOp>(op)) {
         // Modules without parameters are known by their location only.
         if (auto name = dyn_cast<NameLoc>(op->getLoc()))
           add(name.getName(), ModuleKind::other, {});

@@ -327,8 +327,8 @@ struct DifferentiatePass
     getOperation().walk([&](Operation *op) {
       if (isa<nn::LinearDxOp, nn::LinearDwOp, nn::BiasDwOp, nn::RMSNormDxOp,
               nn::RMSNormDwOp, nn::AttentionGradOp, nn::SwigluGradOp,
-              nn::EmbedDwOp, lora::LinearDxOp, lora::DownDwOp,
-              lora::DoraScaleOp, lora::DoraDwOp, lora::DropoutOp>(op))
+              nn::GegluGradOp, nn::SoftcapGradOp, nn::ConcatOp, nn::EmbedDwOp,
+              lora::LinearDxOp, lora::DownDwOp, lora::DoraScaleOp, lora::DoraDwOp, lora::DropoutOp>(op))
         ++backwardOps;
     });
   }

@@ -34,9 +34,10 @@ Status dequantizeTo(const Call &call, const QuantizedWeight &weight,
                     const Operand &to);
 
 struct RowIndex;
-/// y[i] = the row of `table` that the index names.
+/// y[i] = scale times the row of `table` that the index names.
 Status embedQuantized(const Call &call, const RowIndex &index,
-                      const QuantizedWeight &table, const Operand &y);
+                      const QuantizedWeight &table, const Operand &y,
+                      float scale);
 
 /// Divides by a number that is a power of two in all but odd cases.
 struct Divisor {

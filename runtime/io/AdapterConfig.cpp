@@ -253,7 +253,8 @@ AdapterConfig peft::convertedConfig(AdapterConfig config) {
 
 std::vector<std::string>
 peft::defaultTargetModules(std::string_view modelType) {
-  for (const char *known : {"llama", "mistral", "qwen2", "qwen3"})
+  for (const char *known :
+       {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"})
     if (modelType == known)
       return {"q_proj", "v_proj"};
   return {};

@@ -44,6 +44,23 @@ Status checkConfig(const AdapterConfig &found, const AdapterConfig &needed,
                       sorted(needed.alphaPattern), where);
 }
 
+/// The key that PEFT gave a module of a text model inside another before
+/// transformers 4.52 moved it; the same key for all others.
+std::string olderKey(const std::string &key) {
+  const std::string root = "base_model.model.";
+  const std::string newer = root + "model.language_model.";
+  if (key.starts_with(newer))
+    return root + "language_model.model." + key.substr(newer.size());
+  return key;
+}
+
+/// The tensor of a parameter, under its newer or its older key.
+const TensorHeader *findTensor(const SafetensorsFile &file,
+                               const std::string &key) {
+  const TensorHeader *tensor = file.find(key);
+  return tensor ? tensor : file.find(olderKey(key));
+}
+
 void append(std::string &list, const std::string &name, size_t count) {
   if (count < 5)
     list += (count ? ", " : "") + name;
@@ -60,9 +77,10 @@ Status checkKeys(const Plan &plan, const SafetensorsFile &file) {
     if (isStartFactor(parameter))
       continue;
     known.insert(parameter.name);
+    known.insert(olderKey(parameter.name));
     // PEFT saves the frozen weight of an adapted head with the adapter.
     known.insert("base_model.model." + parameter.module + ".base_layer.weight");
-    if (!file.find(parameter.name))
+    if (!findTensor(file, parameter.name))
       append(missing, parameter.name, missingCount++);
   }
   for (const TensorHeader &tensor : file.header().tensors)
@@ -119,7 +137,7 @@ Status peft::loadAdapter(Executor &executor, const std::string &directory) {
     if (isStartFactor(parameter))
       continue;
     std::optional<size_t> half = startFactorOf(plan, i);
-    const TensorHeader *tensor = adapter.tensors.find(parameter.name);
+    const TensorHeader *tensor = findTensor(adapter.tensors, parameter.name);
     PEFT_TRY(checkTensor(parameter,
                          half && converted
                              ? joinedShape(plan, i)

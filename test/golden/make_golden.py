@@ -145,6 +145,13 @@ def trained_tokens(arrays, segments, rows):
     )
 
 
+def beside_images(case, ids):
+    """What a model of images and text wants to train: which ids are images."""
+    if "text_config" not in case["config"]:
+        return {}
+    return {"token_type_ids": torch.zeros_like(ids)}
+
+
 def step_gradient(
     case, model, trainable, arrays, segments, step, autocast=None, scale=None
 ):
@@ -168,7 +175,9 @@ def step_gradient(
         with torch.autocast(
             "cpu", autocast or torch.bfloat16, enabled=autocast is not None
         ):
-            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+            logits = model(
+                input_ids=ids, use_cache=False, **beside_images(case, ids)
+            ).logits[0, :-1]
         loss = torch.nn.functional.cross_entropy(
             logits if logits.dtype == torch.float64 else logits.float(),
             labels,

@@ -57,10 +57,19 @@ def round_stored(values, stored):
     return values
 
 
+def text_config(config):
+    """The fields of the text model, which may be part of a larger one."""
+    if "text_config" not in config:
+        return config
+    return {"model_type": config["model_type"], **config["text_config"]}
+
+
 class Shape:
     """The numbers of a config.json that decide tensor shapes."""
 
     def __init__(self, config):
+        self.root = "model.language_model" if "text_config" in config else "model"
+        config = text_config(config)
         self.kind = config["model_type"]
         self.hidden = config["hidden_size"]
         self.inner = config["intermediate_size"]
@@ -69,7 +78,8 @@ class Shape:
         self.kv_heads = config.get("num_key_value_heads", self.heads)
         self.head_dim = config.get("head_dim", self.hidden // self.heads)
         self.vocab = config["vocab_size"]
-        self.tied = config.get("tie_word_embeddings", False)
+        self.gemma = self.kind.startswith("gemma")
+        self.tied = config.get("tie_word_embeddings", self.gemma)
         bias = config.get("attention_bias", False)
         self.qkv_bias = bias or self.kind == "qwen2"
         self.o_bias = bias
@@ -79,7 +89,7 @@ class Shape:
 def tensor_shapes(config):
     """Hugging Face name -> shape, in the order of the model."""
     s = Shape(config)
-    shapes = {"model.embed_tokens.weight": (s.vocab, s.hidden)}
+    shapes = {f"{s.root}.embed_tokens.weight": (s.vocab, s.hidden)}
 
     def linear(name, out, into, bias):
         shapes[f"{name}.weight"] = (out, into)
@@ -87,21 +97,30 @@ def tensor_shapes(config):
             shapes[f"{name}.bias"] = (out,)
 
     for i in range(s.layers):
-        at = f"model.layers.{i}"
+        at = f"{s.root}.layers.{i}"
         shapes[f"{at}.input_layernorm.weight"] = (s.hidden,)
         query, key = s.heads * s.head_dim, s.kv_heads * s.head_dim
-        linear(f"{at}.self_attn.q_proj", query, s.hidden, s.qkv_bias)
-        linear(f"{at}.self_attn.k_proj", key, s.hidden, s.qkv_bias)
-        linear(f"{at}.self_attn.v_proj", key, s.hidden, s.qkv_bias)
+        if s.kind == "phi3":
+            linear(f"{at}.self_attn.qkv_proj", query + 2 * key, s.hidden, False)
+        else:
+            linear(f"{at}.self_attn.q_proj", query, s.hidden, s.qkv_bias)
+            linear(f"{at}.self_attn.k_proj", key, s.hidden, s.qkv_bias)
+            linear(f"{at}.self_attn.v_proj", key, s.hidden, s.qkv_bias)
         linear(f"{at}.self_attn.o_proj", s.hidden, query, s.o_bias)
-        if s.kind == "qwen3":
+        if s.kind in ("qwen3", "gemma3_text"):
             shapes[f"{at}.self_attn.q_norm.weight"] = (s.head_dim,)
             shapes[f"{at}.self_attn.k_norm.weight"] = (s.head_dim,)
         shapes[f"{at}.post_attention_layernorm.weight"] = (s.hidden,)
-        linear(f"{at}.mlp.gate_proj", s.inner, s.hidden, s.mlp_bias)
-        linear(f"{at}.mlp.up_proj", s.inner, s.hidden, s.mlp_bias)
+        if s.gemma:
+            shapes[f"{at}.pre_feedforward_layernorm.weight"] = (s.hidden,)
+            shapes[f"{at}.post_feedforward_layernorm.weight"] = (s.hidden,)
+        if s.kind == "phi3":
+            linear(f"{at}.mlp.gate_up_proj", 2 * s.inner, s.hidden, False)
+        else:
+            linear(f"{at}.mlp.gate_proj", s.inner, s.hidden, s.mlp_bias)
+            linear(f"{at}.mlp.up_proj", s.inner, s.hidden, s.mlp_bias)
         linear(f"{at}.mlp.down_proj", s.hidden, s.inner, s.mlp_bias)
-    shapes["model.norm.weight"] = (s.hidden,)
+    shapes[f"{s.root}.norm.weight"] = (s.hidden,)
     if not s.tied:
         shapes["lm_head.weight"] = (s.vocab, s.hidden)
     return shapes
@@ -112,7 +131,7 @@ def base_tensor(name, shape, stored):
         values = np.float32(1) + uniform(name, shape, 0.25)
     elif len(shape) == 1:
         values = uniform(name, shape, 0.2)
-    elif name == "model.embed_tokens.weight":
+    elif name.endswith("embed_tokens.weight"):
         values = uniform(name, shape, 1.0)
     else:
         values = uniform(name, shape, math.sqrt(3.0 / shape[1]) * 1.3)
@@ -218,7 +237,8 @@ def make_rows(case):
     with segments packs two or three texts into a row and pads the rest.
     """
     rows = case["steps"] * case["accumulation"] * case["batch"]
-    seq, vocab, name = case["seq"], case["config"]["vocab_size"], case["name"]
+    seq, name = case["seq"], case["name"]
+    vocab = text_config(case["config"])["vocab_size"]
     draws = integers(f"{name}/ids", rows * seq) % np.uint64(vocab - 1)
     ids = draws.astype(np.int32).reshape(rows, seq) + 1
     labels = ids.copy()

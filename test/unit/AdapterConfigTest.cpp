@@ -66,6 +66,9 @@ TEST(AdapterConfig, Defaults) {
   EXPECT_DOUBLE_EQ(config->scale(16, 8), 0.5);
   EXPECT_EQ(defaultTargetModules("qwen3"),
             (std::vector<std::string>{"q_proj", "v_proj"}));
+  EXPECT_EQ(defaultTargetModules("gemma3_text"),
+            (std::vector<std::string>{"q_proj", "v_proj"}));
+  EXPECT_TRUE(defaultTargetModules("gemma3").empty());
   EXPECT_TRUE(defaultTargetModules("phi3").empty());
 }
 

@@ -101,3 +101,16 @@ uint64_t AttentionOp::getBytes() { return bytesTouched(*this, {}); }
 SmallVector<StringRef> SwigluOp::getParameters() { return {}; }
 uint64_t SwigluOp::getFlops() { return 6 * elementsOf(getResult()); }
 uint64_t SwigluOp::getBytes() { return bytesTouched(*this, {}); }
+
+SmallVector<StringRef> GegluOp::getParameters() { return {}; }
+uint64_t GegluOp::getFlops() { return 9 * elementsOf(getResult()); }
+uint64_t GegluOp::getBytes() { return bytesTouched(*this, {}); }
+
+SmallVector<StringRef> SoftcapOp::getParameters() { return {}; }
+uint64_t SoftcapOp::getFlops() { return 3 * elementsOf(getResult()); }
+uint64_t SoftcapOp::getBytes() { return bytesTouched(*this, {}); }
+
+// A copy.
+SmallVector<StringRef> SplitOp::getParameters() { return {}; }
+uint64_t SplitOp::getFlops() { return 0; }
+uint64_t SplitOp::getBytes() { return bytesTouched(*this, {}); }

@@ -67,9 +67,9 @@ __global__ void everyElement(Gate gate, QuantizedIn weight, FloatsOut y,
     y.set(i, weight.value(i));
 }
 
-/// y[i] = row ids[i] of the weight, zeros where the id is wrong.
+/// y[i] = scale times row ids[i] of the weight, zeros where the id is wrong.
 __global__ void gatherRows(Gate gate, RowIndex index, QuantizedIn weight,
-                           FloatsOut y, uint64_t columns) {
+                           FloatsOut y, uint64_t columns, float scale) {
   if (closed(gate))
     return;
   if (blockIdx.x == 0)
@@ -79,7 +79,8 @@ __global__ void gatherRows(Gate gate, RowIndex index, QuantizedIn weight,
   for (uint64_t i = threadIdx.x; i < columns; i += blockDim.x)
     y.set(row * columns + i,
           from < 0 ? 0.0f
-                   : weight.value(static_cast<uint64_t>(from) * columns + i));
+                   : weight.value(static_cast<uint64_t>(from) * columns + i) *
+                         scale);
 }
 
 } // namespace
@@ -103,10 +104,11 @@ Status dequantize(const Call &call) {
 }
 
 Status embedQuantized(const Call &call, const RowIndex &index,
-                      const QuantizedWeight &table, const Operand &y) {
+                      const QuantizedWeight &table, const Operand &y,
+                      float scale) {
   const Grid grid{.x = static_cast<unsigned>(y.rows + 1), .threads = 128};
   return launch(call, grid, gatherRows, index, QuantizedIn(table),
-                FloatsOut(y), y.columns);
+                FloatsOut(y), y.columns, scale);
 }
 
 } // namespace peft::cuda
