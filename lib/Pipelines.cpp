@@ -40,6 +40,9 @@ void peftc::populateAdaptedToStep(OpPassManager &pm,
   DifferentiateOptions head;
   head.headChunkBytes = options.headChunkBytes;
   pm.addPass(createDifferentiate(head));
+  pm.addPass(
+      createChooseRecompute(ChooseRecomputeOptions{options.recompute}));
+  pm.addPass(createRematerialize());
   closeStage(pm, "step");
 }
 
@@ -106,6 +109,10 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<std::string> device{*this, "device",
                              llvm::cl::desc("kind of the target: cpu or cuda"),
                              llvm::cl::init("cpu")};
+  Option<std::string> recompute{
+      *this, "recompute",
+      llvm::cl::desc("activations to recompute: none or layers"),
+      llvm::cl::init("none")};
   Option<int64_t> headChunkBytes{
       *this, "head-chunk-bytes",
       llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
@@ -168,6 +175,7 @@ static CompileOptions compileOptions(const PipelineOptions &flags) {
   options.base = flags.base;
   options.target = flags.target;
   options.device = flags.device;
+  options.recompute = flags.recompute;
   options.headChunkBytes = flags.headChunkBytes;
   options.maxThreads = flags.maxThreads;
   return options;

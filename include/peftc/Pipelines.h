@@ -34,6 +34,7 @@ struct CompileOptions {
   /// The text of an adapter_config.json; ignored with trainAll.
   std::string adapterConfig;
   bool trainAll = false;
+  std::string recompute = "none"; ///< policy of peft-choose-recompute
   int64_t headChunkBytes = 64 << 20; ///< largest logits buffer of a chunk
   int64_t maxThreads = 8;      ///< that per-thread workspaces are made for
   int64_t arenaAlignment = 64; ///< bytes

@@ -96,21 +96,30 @@ LogicalResult StepConverter::lower(nn::SwigluOp op) {
   return launch(op, c);
 }
 
-LogicalResult StepConverter::lower(lora::LinearOp op) {
-  KernelCall down = call(op, "lora_down_fwd");
-  down.operand(lora_down_fwd::x, use(op.getInput()))
-      .operand(lora_down_fwd::a, use(op.getA()))
-      .set(lora_down_fwd::scale, op.getScale().convertToDouble());
-  setDropout(down, op.getDropout().convertToDouble(), op.getModule());
-  Value projection = define(op, op.getProjection(), down, lora_down_fwd::t);
-  if (failed(launch(op, down)))
+template <typename Op> FailureOr<Value> StepConverter::lowerDown(Op op) {
+  using namespace lora_down_fwd;
+  KernelCall c = call(op, "lora_down_fwd");
+  c.operand(x, use(op.getInput()))
+      .operand(a, use(op.getA()))
+      .set(scale, op.getScale().convertToDouble());
+  setDropout(c, op.getDropout().convertToDouble(), op.getModule());
+  Value projection = define(op, op.getProjection(), c, t);
+  if (failed(launch(op, c)))
     return failure();
+  return projection;
+}
 
+LogicalResult StepConverter::lower(lora::DownOp op) { return lowerDown(op); }
+
+LogicalResult StepConverter::lower(lora::LinearOp op) {
+  FailureOr<Value> projection = lowerDown(op);
+  if (failed(projection))
+    return failure();
   using namespace linear_lora_fwd;
   KernelCall c = call(op, "linear_lora_fwd");
   c.operand(x, use(op.getInput()))
       .operand(w, useInProduct(op.getWeight()))
-      .operand(t, projection)
+      .operand(t, *projection)
       .operand(b, use(op.getB()))
       .operand(init, use(op.getResidual()));
   if (op.getBias())

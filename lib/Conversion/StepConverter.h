@@ -8,6 +8,7 @@
 
 #include "PlanBuilder.h"
 
+#include "peftc/Analysis/ForwardPass.h"
 #include "peftc/Dialect/Lora/Lora.h"
 #include "peftc/Dialect/NN/NN.h"
 
@@ -15,9 +16,6 @@
 #include "llvm/ADT/StringMap.h"
 
 namespace peftc {
-
-/// The Hugging Face module that `op` belongs to: the name in its location.
-std::string moduleOf(mlir::Operation *op);
 
 /// Turns one function of the step into one `plan.entry`.
 ///
@@ -50,6 +48,7 @@ private:
   mlir::LogicalResult lower(nn::AttentionOp op);
   mlir::LogicalResult lower(nn::SwigluOp op);
   mlir::LogicalResult lower(lora::LinearOp op);
+  mlir::LogicalResult lower(lora::DownOp op);
   // Backward.
   mlir::LogicalResult lower(nn::LinearDxOp op);
   mlir::LogicalResult lower(nn::LinearDwOp op);
@@ -101,6 +100,9 @@ private:
   /// A buffer that no value of the IR stands for.
   mlir::Value scratch(mlir::Operation *op, KernelCall &call, int operand,
                       mlir::RankedTensorType type);
+  /// The first half of `op`, a lora.linear or lora.down: launches it and gives
+  /// its projection's buffer.
+  template <typename Op> mlir::FailureOr<mlir::Value> lowerDown(Op op);
   void setDropout(KernelCall &call, double dropout, llvm::StringRef module);
 
   PlanBuilder &plan;

@@ -6,7 +6,7 @@ SHA-256 of the adapter after 20 steps of 8 rows, in f32, bf16 and f16, with and
 without dropout, and of the model with --train all: 1, 2 and 3 threads; rows x
 micro-batches 1x8, 2x4 and 8x1, untrained rows among them; ten --schedule-seeds,
 each of which must move at least a quarter of the launches; every CPU path that
-this chip has. Needs numpy only. The last line counts what passed.
+this chip has; with --recompute layers. Needs numpy only. The last line counts what passed.
 """
 
 import argparse
@@ -77,19 +77,21 @@ class Bench:
         self.variant, self.compute = variant, compute
         self.plans = {}
 
-    def plan(self, batch):
-        if batch not in self.plans:
-            path = f"{self.directory}/{self.variant}-{self.compute}-{batch}.plan"
+    def plan(self, batch, recompute="none"):
+        key = f"{batch}-{recompute}"
+        if key not in self.plans:
+            path = f"{self.directory}/{self.variant}-{self.compute}-{key}.plan"
             command = [f"{self.binaries}/peftc", "compile"]
             command += [f"{self.directory}/model", "--compute", self.compute]
             command += ["--batch", str(batch), "--seq", str(SEQ), "-o", path]
+            command += ["--recompute", recompute]
             if self.variant == "all":
                 command += ["--train", "all"]
             else:
                 command += ["--adapter", f"{self.directory}/{self.variant}.json"]
             self.run(command)
-            self.plans[batch] = path
-        return self.plans[batch]
+            self.plans[key] = path
+        return self.plans[key]
 
     @staticmethod
     def run(command, **environment):
@@ -107,11 +109,12 @@ class Bench:
             )
         return done.stdout + done.stderr
 
-    def train(self, batch=2, threads=1, path=None, schedule=None):
+    def train(self, batch=2, threads=1, path=None, schedule=None, recompute="none"):
         """(SHA-256 of what was trained, what was printed); `schedule` is a
         seed and a mode"""
-        out = f"{self.directory}/out-{os.path.basename(self.plan(batch))}"
-        command = [f"{self.binaries}/peft-run", self.plan(batch)]
+        plan = self.plan(batch, recompute)
+        out = f"{self.directory}/out-{os.path.basename(plan)}"
+        command = [f"{self.binaries}/peft-run", plan]
         command += ["--model", f"{self.directory}/model", "-o", out]
         command += ["--data", f"{self.directory}/data.safetensors"]
         command += ["--steps", str(STEPS), "--grad-accum", str(ROWS // batch)]
@@ -149,6 +152,10 @@ def variations(quick):
         for mode in ("shuffle", "interleave"):
             arguments = {"schedule": (seed, mode), "threads": 2}
             yield f"{mode}{seed}", arguments, None
+    yield "recompute", {"recompute": "layers"}, None
+    for mode in ("shuffle", "interleave"):
+        arguments = {"recompute": "layers", "threads": 3, "schedule": (1, mode)}
+        yield f"recompute-{mode}", arguments, None
     flags = cpu_flags()
     for path, needed in PATHS.items():
         lacks = sorted(needed - flags)

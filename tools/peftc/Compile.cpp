@@ -63,6 +63,7 @@ pipelineOptions(const CompileOptions &options,
   pipeline.trainAll = options.trainAll;
   pipeline.maxThreads = options.maxThreads;
   pipeline.base = options.base;
+  pipeline.recompute = options.recompute;
   if (options.trainAll)
     return pipeline;
   if (options.adapterFile.empty()) {

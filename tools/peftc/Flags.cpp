@@ -129,8 +129,11 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
   app.add_option("--seq", options.seq, "tokens of a row")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 24))
       ->capture_default_str();
-  app.add_option("--recompute", "activations to recompute: none")
-      ->check(CLI::IsMember({"none"}));
+  app.add_option("--recompute", options.recompute,
+                 "activations that are not kept: none, or layers: those inside "
+                 "a layer are computed again from its input")
+      ->check(CLI::IsMember({"none", "layers"}))
+      ->capture_default_str();
   app.add_option("--optimizer", "adamw")->check(CLI::IsMember({"adamw"}));
   app.add_option("--max-threads", options.maxThreads,
                  "most threads that peft-run may use with the plan")

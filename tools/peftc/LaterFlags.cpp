@@ -20,7 +20,6 @@ constexpr Later later[] = {
     {"--host-memory", "", "nothing is offloaded"},
     {"--shard", "", "there is one rank"},
     {"--tensor-parallel", "", "there is one rank"},
-    {"--recompute", "layers", "every activation is kept"},
     {"--base", "nf4", "use a model stored as bf16, f16 or f32"},
     {"--base", "fp4", "use a model stored as bf16, f16 or f32"},
     {"--base", "int8", "use a model stored as bf16, f16 or f32"},

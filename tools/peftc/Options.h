@@ -26,6 +26,7 @@ struct CompileOptions {
   std::string base;    ///< empty: the target's default
   std::string compute; ///< empty: the target's default
   std::string target;  ///< name or file; empty: cpu
+  std::string recompute = "none"; ///< none or layers
   int64_t batch = 1;
   int64_t seq = 2048;
   int64_t maxThreads = 8;
