@@ -45,6 +45,8 @@ FORBIDDEN = {
     "runtime/": (r"^(peftc|mlir|llvm|mlir-c|llvm-c)/", "the runtime builds without the compiler"),
     "runtime/io/": (r"^peft/(Plan|KernelSpec|Executor|Device)\.h|^(core|cpu|train)/",
                     "io parses bytes and knows nothing above it"),
+    "runtime/merge/": (r"^peft/(Plan|KernelSpec|Executor|Device)\.h|^(core|cpu|cuda|train)/",
+                       "merging knows files, no plans"),
     "runtime/core/": (r"^(cpu|cuda|train)/|^peft/Train", "core knows devices only as interfaces"),
     "runtime/cpu/": (r"^(core|cuda|train|io)/|nlohmann|flatbuffers/", "the CPU device executes; it parses nothing"),
     "runtime/cuda/": (r"^(core|train|io)/|nlohmann|flatbuffers/", "the CUDA device executes; it parses nothing"),

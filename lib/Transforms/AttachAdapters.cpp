@@ -136,6 +136,10 @@ LogicalResult AttachAdapters::run() {
       peft::parseAdapterConfig(config, "adapter config");
   if (!parsed.ok())
     return refuse(parsed.status());
+  if (parsed->loraBias)
+    return refuse(peft::badInput(
+        "adapter config: lora_bias: true is not implemented; only adapters "
+        "without it are trained"));
   auto tied = model.getAs<BoolAttr>("tied");
   ModelModules modules(getOperation());
   peft::Expected<AdapterMatch> matched =

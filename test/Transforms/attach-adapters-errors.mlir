@@ -33,6 +33,8 @@
 // CASE15: error: {{.*}}lora_magic
 // RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["down_proj"], "bias": "all", "modules_to_save": ["self_attn"]}}' 2>&1 | FileCheck %s --check-prefix=CASE16
 // CASE16: error: {{.*}}trains twice: bias is 'all', and modules_to_save contains 'model.layers.0.self_attn.q_proj'; take bias 'none' or 'lora_only'
+// RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "lora_bias": true}}' 2>&1 | FileCheck %s --check-prefix=CASE17
+// CASE17: error: {{.*}}lora_bias: true is not implemented; only adapters without it are trained
 
 module attributes {nn.model = {model_type = "qwen2", name = "tiny", tied = false}} {
   nn.param @model.embed_tokens.weight : tensor<32x8xbf16> {module = "model.embed_tokens"}

@@ -45,6 +45,20 @@ struct ExplainOptions {
   bool json = false;
 };
 
+struct MergeModelOptions {
+  std::string model, adapter, output;
+  std::string dtype = "stored"; ///< stored, bf16, f16 or f32
+  bool untie = false;
+  uint64_t shardBytes = 5'000'000'000;
+  bool quiet = false;
+  bool json = false;
+};
+
+struct ExportOptions {
+  std::string adapter, model, output;
+  bool quiet = false;
+};
+
 struct AssembleOptions {
   std::string text;
   std::string output;
