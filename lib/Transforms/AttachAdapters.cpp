@@ -136,6 +136,10 @@ LogicalResult AttachAdapters::run() {
       peft::parseAdapterConfig(config, "adapter config");
   if (!parsed.ok())
     return refuse(parsed.status());
+  if (parsed->dora)
+    return refuse(peft::badInput(
+        "adapter config: use_dora: true is not implemented; only adapters "
+        "without it are trained"));
   if (parsed->loraBias)
     return refuse(peft::badInput(
         "adapter config: lora_bias: true is not implemented; only adapters "

@@ -30,6 +30,7 @@ constexpr std::string_view knownFields[] = {
     "bias",
     "layers_to_transform",
     "use_rslora",
+    "use_dora",
     "lora_bias",
     "layers_pattern",
     "modules_to_save",
@@ -46,7 +47,6 @@ constexpr std::string_view knownFields[] = {
 /// PEFT's own fields that are not implemented, whose defaults are null, false
 /// or empty.
 constexpr std::string_view unimplementedFields[] = {
-    "use_dora",
     "fan_in_fan_out",
     "target_parameters",
     "trainable_token_indices",
@@ -250,6 +250,7 @@ Expected<AdapterConfig> peft::parseAdapterConfig(std::string_view text,
       readPattern<double>(ordered, what, "alpha_pattern", fields);
   config.bias = readBias(fields);
   config.rsLora = fields.boolean("use_rslora", false);
+  config.dora = fields.boolean("use_dora", false);
   config.loraBias = fields.boolean("lora_bias", false);
   config.init = readInit(fields);
   config.modulesToSave = fields.texts("modules_to_save");

@@ -115,7 +115,7 @@ std::string peft::writeAdapterConfig(const AdapterConfig &config) {
   json["revision"] = textOrNull(config.revision);
   json["target_modules"] = selection(config.targetModules);
   json["task_type"] = textOrNull(config.taskType);
-  json["use_dora"] = false;
+  json["use_dora"] = config.dora;
   json["use_rslora"] = config.rsLora;
   return json.dump(2, ' ', true, Json::error_handler_t::replace) + "\n";
 }

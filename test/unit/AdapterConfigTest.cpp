@@ -146,7 +146,7 @@ TEST(AdapterConfig, RefusesByName) {
   const struct {
     const char *fields, *fragment;
   } cases[] = {
-      {R"("use_dora": true)", "use_dora: true is not implemented"},
+      {R"("use_dora": "yes")", "use_dora: must be"},
       {R"("lora_bias": 1)", "lora_bias: must be"},
       {R"("fan_in_fan_out": true)", "fan_in_fan_out: true is not"},
       {R"("trainable_token_indices": [1])", "trainable_token_indices: [1]"},

@@ -63,6 +63,7 @@ struct AdapterConfig {
   std::vector<std::pair<std::string, double>> alphaPattern;
   LoraBias bias = LoraBias::none;
   bool rsLora = false;
+  bool dora = false;
   bool loraBias = false; ///< B has a bias of its own; only merged, not trained
   LoraInit init = LoraInit::kaiming;
   std::vector<std::string> modulesToSave;
