@@ -44,6 +44,7 @@ struct CompileOptions {
   bool trainAll = false;
   bool groupDownProjections = true; ///< adapters of one input in one launch
   std::string optimizer = "adamw"; ///< or adamw8bit
+  std::string recompute = "none"; ///< policy of peft-choose-recompute
   int64_t headChunkBytes = 64 << 20; ///< largest logits buffer of a chunk
   int64_t maxThreads = 8;      ///< that per-thread workspaces are made for
   int64_t arenaAlignment = 64; ///< bytes

@@ -8,6 +8,7 @@
 
 #include "PlanBuilder.h"
 
+#include "peftc/Analysis/ForwardPass.h"
 #include "peftc/Dialect/Lora/Lora.h"
 #include "peftc/Dialect/NN/NN.h"
 
@@ -39,9 +40,6 @@ struct StepBuffers {
   llvm::StringMap<JoinedFactor> joined;        ///< parameters without buffers
   llvm::StringMap<mlir::Value> ports;          ///< function arguments
 };
-
-/// The Hugging Face module that `op` belongs to: the name in its location.
-std::string moduleOf(mlir::Operation *op);
 
 /// Turns one function of the step into one `plan.entry`.
 ///
@@ -80,6 +78,7 @@ private:
   mlir::LogicalResult lower(nn::SplitOp op);
   mlir::LogicalResult lower(lora::LinearOp op);
   mlir::LogicalResult lower(lora::DoraLinearOp op);
+  mlir::LogicalResult lower(lora::DownOp op);
   // Backward.
   mlir::LogicalResult lower(nn::LinearDxOp op);
   mlir::LogicalResult lower(nn::LinearDwOp op);
@@ -166,7 +165,8 @@ private:
   // GroupDownProjections.cpp: t = scale (drop(x) A^T), of one adapter or of
   // several.
   mlir::LogicalResult projectDown(lora::LinearOp op);
-  mlir::LogicalResult projectOne(lora::LinearOp op);
+  /// `op` is a lora.linear or a lora.down.
+  template <typename Op> mlir::LogicalResult projectOne(Op op);
   mlir::LogicalResult projectGroup(llvm::ArrayRef<lora::LinearOp> group);
   llvm::SmallVector<lora::LinearOp> groupOf(lora::LinearOp first);
 

@@ -1,11 +1,12 @@
 """The comparisons that need PyTorch, transformers and PEFT, live.
 
-usage: run_peers.py --bin DIR [--only golden|adapters|matching|gguf|gpu] [CASE ...]
+usage: run_peers.py --bin DIR [--only KIND] [CASE ...]
 
 golden: makes the golden files anew, compares peftc with them and them with the
 stored ones. adapters: trains a little and loads the adapter in PEFT, where no
 key may be missing or unexpected, then compares greedy answers. matching:
-check_matching.py, random adapter configs. gguf: check_gguf.py. gpu:
+check_matching.py, random adapter configs. gguf: check_gguf.py. merge: check_merge.py.
+llama: check_llama_cpp.py, adapters and merged models in llama.cpp. gpu:
 check_gpu_scripts.py, what bench/ has for a GPU, on the CPU. The last line counts what passed.
 """
 
@@ -28,6 +29,15 @@ import run_golden  # noqa: E402
 import tensor_file  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+
+
+# kind -> (script of this folder, how many of its last lines are shown)
+KINDS = {
+    "matching": ("check_matching.py", 2),
+    "merge": ("check_merge.py", 12),
+    "llama": ("check_llama_cpp.py", 8),
+    "gpu": ("check_gpu_scripts.py", 0),
+}
 
 
 def compare_stored(name, live):
@@ -136,27 +146,17 @@ def gguf_test(_):
     print(done.stdout.strip().splitlines()[-1])
 
 
-def matching_test(binaries, _):
-    script = os.path.join(HERE, "check_matching.py")
+def script_test(name, shown, binaries, _):
+    """Runs a script of this folder; shows the last `shown` lines it printed."""
     done = subprocess.run(
-        [sys.executable, script, "--bin", binaries],
+        [sys.executable, os.path.join(HERE, name), "--bin", binaries],
         capture_output=True,
         text=True,
     )
     if done.returncode != 0:
         raise run_golden.Failure((done.stdout + done.stderr).strip()[-2000:])
-    print(done.stdout.strip().splitlines()[-2])
-
-
-def gpu_test(binaries, _):
-    script = os.path.join(HERE, "check_gpu_scripts.py")
-    done = subprocess.run(
-        [sys.executable, script, "--bin", binaries],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise run_golden.Failure((done.stdout + done.stderr).strip()[-2000:])
+    if shown:
+        print("\n".join(done.stdout.strip().splitlines()[-shown:]))
 
 
 def main():
@@ -164,7 +164,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bin", required=True)
-    parser.add_argument("--only", choices=["golden", "adapters", "matching", "gguf", "gpu"])
+    parser.add_argument("--only", choices=["golden", "adapters", *KINDS, "gguf"])
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
@@ -180,12 +180,11 @@ def main():
         if options.only in (None, "adapters") and has_adapter:
             label = f"peers/adapter/{name}"
             attempt(label, counts, adapter_test, name, options.bin)
-    if options.only in (None, "matching"):
-        attempt("peers/matching", counts, matching_test, options.bin)
+    for kind, (script, shown) in KINDS.items():
+        if options.only in (None, kind):
+            attempt(f"peers/{kind}", counts, script_test, script, shown, options.bin)
     if options.only in (None, "gguf"):
         attempt("peers/gguf", counts, gguf_test)
-    if options.only in (None, "gpu"):
-        attempt("peers/gpu", counts, gpu_test, options.bin)
     print("{passed} passed, {failed} failed, 0 skipped".format(**counts))
     return 1 if counts["failed"] else 0
 

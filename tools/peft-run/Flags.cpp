@@ -157,6 +157,11 @@ void addGeneration(CLI::App &app, GenerateOptions &generate) {
   app.add_option("--max-new-tokens", generate.maxNewTokens,
                  "tokens of an answer")
       ->capture_default_str();
+  app.add_option("--log-probs", generate.logProbs,
+                 "write with each answer the logarithms of the probabilities of "
+                 "so many tokens, the likeliest, for each choice")
+      ->check(CLI::Range(1u, 1000u).description(""))
+      ->type_name("N");
   app.add_flag("--chat", generate.chat,
                "put prompts into the model's chat template");
   app.add_option("--adapter", generate.adapter, "answer with this adapter")
@@ -239,6 +244,8 @@ Status refuseIdle(const CLI::App &app) {
     if (app.count(need.flag) && !app.count(need.other))
       return usageError(std::string(need.flag) + " needs " + need.other + ": " +
                         need.why);
+  if (app.count("--log-probs") && !app.count("--answers"))
+    return usageError("--log-probs needs --answers FILE: it is written there");
   if (app.count("--max-new-tokens") && !app.count("--generate") &&
       !app.count("--prompts"))
     return usageError("--max-new-tokens needs --generate or --prompts");

@@ -100,6 +100,7 @@ pipelineOptions(const CompileOptions &options,
   pipeline.optimizer = options.optimizer;
   pipeline.loraPlusRatio = options.loraPlusRatio.value_or(1);
   pipeline.loraFA = options.loraFA;
+  pipeline.recompute = options.recompute;
   if (options.trainAll)
     return pipeline;
   if (options.adapterFile.empty()) {

@@ -37,6 +37,7 @@ struct GenerateOptions {
   std::vector<std::string> prompts;
   std::string promptFile, answerFile; ///< JSON lines, the batch form
   uint32_t maxNewTokens = 64;
+  uint32_t logProbs = 0;  ///< likeliest tokens to write for each choice
   bool chat = false;      ///< wrap each prompt with the model's chat template
   std::string adapter;    ///< directory; empty: the plan's initial adapter
   bool noAdapter = false; ///< the base model: every B factor is zero
