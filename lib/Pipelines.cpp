@@ -49,6 +49,7 @@ void peftc::populateStepToConverted(OpPassManager &pm,
   plan.maxThreads = options.maxThreads;
   plan.target = options.target;
   plan.device = options.device;
+  plan.capability = options.capability;
   plan.convertWeights = options.base.empty();
   pm.addPass(createConvertToPlan(plan));
   closeStage(pm, "converted");
@@ -106,6 +107,9 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<std::string> device{*this, "device",
                              llvm::cl::desc("kind of the target: cpu or cuda"),
                              llvm::cl::init("cpu")};
+  Option<int64_t> capability{*this, "capability",
+                             llvm::cl::desc("of a card: 90 for 9.0"),
+                             llvm::cl::init(0)};
   Option<int64_t> headChunkBytes{
       *this, "head-chunk-bytes",
       llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
@@ -168,6 +172,7 @@ static CompileOptions compileOptions(const PipelineOptions &flags) {
   options.base = flags.base;
   options.target = flags.target;
   options.device = flags.device;
+  options.capability = flags.capability;
   options.headChunkBytes = flags.headChunkBytes;
   options.maxThreads = flags.maxThreads;
   return options;

@@ -353,7 +353,8 @@ LogicalResult PlanConverter::convert() {
     plan::StreamOp::create(builder, module.getLoc(),
                            builder.getStringAttr("compute"));
   for (func::FuncOp function : functions) {
-    StepConverter step(plan, symbols, products, ports, seq);
+    StepConverter step(plan, symbols, products, ports, seq,
+                       options.capability);
     if (failed(step.convert(function)))
       return failure();
     launchCount += step.launches();
@@ -409,7 +410,8 @@ struct ConvertToPlanPass
           << "device '" << device << "' is none of cpu, cuda";
       return signalPassFailure();
     }
-    ConvertToPlanOptions options{maxThreads, target, device, convertWeights};
+    ConvertToPlanOptions options{maxThreads, target, device, convertWeights,
+                                 capability};
     PlanConverter converter(getOperation(), options,
                             device == "cpu" ? peft::DeviceKind::cpu
                                             : peft::DeviceKind::cuda);

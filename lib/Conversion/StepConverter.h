@@ -27,12 +27,13 @@ class StepConverter {
 public:
   /// `symbols` are the buffers of parameters and states, `products` those that
   /// matrix products read instead, `ports` those of function arguments, by
-  /// name; `seq` is the tokens of a row.
+  /// name; `seq` is the tokens of a row, `capability` the card's (0: none).
   StepConverter(PlanBuilder &plan, const llvm::StringMap<mlir::Value> &symbols,
                 const llvm::StringMap<mlir::Value> &products,
-                const llvm::StringMap<mlir::Value> &ports, int64_t seq)
+                const llvm::StringMap<mlir::Value> &ports, int64_t seq,
+                int64_t capability)
       : plan(plan), symbols(symbols), products(products), ports(ports),
-        seq(seq) {}
+        seq(seq), capability(capability) {}
 
   mlir::LogicalResult convert(mlir::func::FuncOp function);
 
@@ -101,13 +102,15 @@ private:
   /// A buffer that no value of the IR stands for.
   mlir::Value scratch(mlir::Operation *op, KernelCall &call, int operand,
                       mlir::RankedTensorType type);
+  /// Sizes and engine of attention or its gradient `op`.
+  template <typename Op> void setHeads(KernelCall &call, Op op, bool backward);
   void setDropout(KernelCall &call, double dropout, llvm::StringRef module);
 
   PlanBuilder &plan;
   const llvm::StringMap<mlir::Value> &symbols;
   const llvm::StringMap<mlir::Value> &products;
   const llvm::StringMap<mlir::Value> &ports;
-  int64_t seq;
+  int64_t seq, capability;
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
   nn::ChunkOp chunk; ///< that the current op is in, or null
   unsigned launchCount = 0;

@@ -23,7 +23,8 @@ enum class RunMode : uint8_t { graph, direct };
 
 class CudaDevice final : public Device {
 public:
-  CudaDevice(Card card, RunMode mode) : card(std::move(card)), mode(mode) {}
+  CudaDevice(Card card, RunMode mode, const DeviceOptions &options)
+      : card(std::move(card)), mode(mode), options(options) {}
   ~CudaDevice() override;
 
   Status load(const Plan &plan, WeightBytes weights) override;
@@ -41,6 +42,8 @@ public:
   MemoryUse memoryUse() const override;
   std::vector<LedgerRow> ledger() const override;
   ScheduleReport schedule(uint32_t entry) const override;
+  std::vector<std::string> notes() const override;
+  Expected<Tuning> tune() override;
   std::vector<KernelTime> kernelTimes() const override;
   unsigned threads() const override { return 1; }
   Machine machine() const override;
@@ -48,6 +51,7 @@ public:
 
 private:
   Status loadAll();
+  Status openLibraries();
   Status allocate();
   Status uploadWeights();
   Status bindPrograms();
@@ -73,6 +77,7 @@ private:
 
   Card card;
   RunMode mode;
+  DeviceOptions options;
   const Plan *plan = nullptr;
   WeightBytes weights;
   WeightLayout weightLayout;
@@ -84,6 +89,8 @@ private:
   mutable Staging staging;
   Queue queue;
   std::unique_ptr<Libraries> libraries;
+  std::unique_ptr<AttentionLibrary> attentionLibrary; ///< null: not used
+  AttentionChoices attention;
   std::vector<std::unique_ptr<BoundProgram>> programs; ///< by entry
   std::vector<cudaGraphExec_t> graphs;                 ///< by entry
   std::vector<uint64_t> highWater;                     ///< by arena
