@@ -25,6 +25,17 @@ Expected<std::unique_ptr<Device>> openCard(const DeviceOptions &options = {}) {
   return plugin->create(0, options);
 }
 
+DeviceOptions with(AttentionMode mode) {
+  DeviceOptions options;
+  options.attention = mode;
+  return options;
+}
+DeviceOptions with(const Tuning &tuning) {
+  DeviceOptions options;
+  options.tuning = std::make_shared<const Tuning>(tuning);
+  return options;
+}
+
 void check(const Status &status) {
   ASSERT_TRUE(status.ok()) << status.message();
 }
@@ -41,9 +52,9 @@ struct Setting {
 enum class Rows { whole, packed, padded };
 
 /// One device with the plan's inputs written.
-class Run {
+class Trial {
 public:
-  Run(const AttentionSizes &sizes, Expected<std::unique_ptr<Device>> opened,
+  Trial(const AttentionSizes &sizes, Expected<std::unique_ptr<Device>> opened,
       Rows rows)
       : plan(attentionPlan(sizes)), device(std::move(*opened)) {
     status = device->load(plan, {});
@@ -122,7 +133,7 @@ private:
 
 constexpr const char *results[] = {"o", "lse", "dq", "dk", "dv"};
 
-void expectNear(const Run &found, const Run &expected) {
+void expectNear(const Trial &found, const Trial &expected) {
   for (const char *name : results) {
     const std::vector<double> a = found.values(name), b = expected.values(name);
     double most = 0;
@@ -133,7 +144,7 @@ void expectNear(const Run &found, const Run &expected) {
   }
 }
 
-bool same(const Run &a, const Run &b) {
+bool same(const Trial &a, const Trial &b) {
   for (const char *name : results)
     if (a.bytes(name) != b.bytes(name))
       return false;
@@ -147,7 +158,7 @@ TEST(LibraryAttention, givesWhatTheCpuGives) {
     for (const AttentionSizes &sizes :
          {AttentionSizes{}, {.batch = 1, .seq = 130, .window = 40},
           {.batch = 3, .seq = 33, .heads = 2, .segments = false}}) {
-      Run card(sizes, openCard(), rows), cpu(sizes, createCpuDevice({}), rows);
+      Trial card(sizes, openCard(), rows), cpu(sizes, createCpuDevice({}), rows);
       check(card.status);
       check(cpu.status);
       expectNear(card, cpu);
@@ -159,8 +170,8 @@ TEST(LibraryAttention, runsOnlyWhenEveryRowIsOneSegment) {
   for (Rows rows : {Rows::whole, Rows::packed, Rows::padded})
     for (const char *mode : {"graph", "direct"}) {
       Setting setting("PEFT_CUDA", mode);
-      Run planned({}, openCard(), rows);
-      Run own({}, openCard({.attention = AttentionMode::own}), rows);
+      Trial planned({}, openCard(), rows);
+      Trial own({}, openCard(with(AttentionMode::own)), rows);
       check(planned.status);
       EXPECT_EQ(same(planned, own), rows != Rows::whole) << mode;
     }
@@ -168,8 +179,8 @@ TEST(LibraryAttention, runsOnlyWhenEveryRowIsOneSegment) {
 
 TEST(LibraryAttention, isLeftOutWhereItAsksForMoreThanThePlanReserves) {
   Setting setting("PEFT_CARD_ATTENTION_BYTES", "100000000");
-  Run planned({}, openCard(), Rows::whole);
-  Run own({}, openCard({.attention = AttentionMode::own}), Rows::whole);
+  Trial planned({}, openCard(), Rows::whole);
+  Trial own({}, openCard(with(AttentionMode::own)), Rows::whole);
   check(planned.status);
   EXPECT_TRUE(same(planned, own));
   ASSERT_EQ(planned.device->notes().size(), 2u);
@@ -185,12 +196,12 @@ TEST(LibraryAttention, isLeftOutWhereItAsksForMoreThanThePlanReserves) {
 
 TEST(LibraryAttention, aMissingLibraryIsSaidAndNotNeeded) {
   Setting setting("PEFT_CARD_ATTENTION", "none");
-  Run planned({}, openCard(), Rows::whole);
+  Trial planned({}, openCard(), Rows::whole);
   check(planned.status);
   EXPECT_EQ(planned.device->notes()[0],
             "attention: 1 x attention_fwd by our own kernel: the test card has "
             "no attention library");
-  Run fast({}, openCard({.attention = AttentionMode::fast}), Rows::whole);
+  Trial fast({}, openCard(with(AttentionMode::fast)), Rows::whole);
   EXPECT_EQ(fast.status.code(), Code::unsuitable);
 }
 
@@ -198,8 +209,8 @@ TEST(LibraryAttention, aMissingLibraryIsSaidAndNotNeeded) {
 TEST(LibraryAttention, fastTakesMemoryBesideThePlan) {
   Setting setting("PEFT_CARD_ATTENTION_BYTES", "10000000");
   const AttentionSizes sizes{.engine = 0};
-  Run fast(sizes, openCard({.attention = AttentionMode::fast}), Rows::whole);
-  Run cpu(sizes, createCpuDevice({}), Rows::whole);
+  Trial fast(sizes, openCard(with(AttentionMode::fast)), Rows::whole);
+  Trial cpu(sizes, createCpuDevice({}), Rows::whole);
   check(fast.status);
   expectNear(fast, cpu);
   uint64_t used = 0, scratch = 0;
@@ -214,7 +225,7 @@ TEST(LibraryAttention, fastTakesMemoryBesideThePlan) {
 }
 
 TEST(LibraryAttention, isCountedAndTimedOnce) {
-  Run card({}, openCard(), Rows::whole);
+  Trial card({}, openCard(), Rows::whole);
   check(card.status);
   EXPECT_EQ(card.device->schedule(0).launches, 1u);
   check(card.device->timeKernels(0));
@@ -227,7 +238,7 @@ TEST(LibraryAttention, isCountedAndTimedOnce) {
 }
 
 TEST(Tuning, measuresBothEnginesAndIsUsedAgain) {
-  Run card({}, openCard(), Rows::whole);
+  Trial card({}, openCard(), Rows::whole);
   check(card.status);
   auto tuning = card.device->tune();
   ASSERT_TRUE(tuning.ok()) << tuning.status().message();
@@ -240,10 +251,8 @@ TEST(Tuning, measuresBothEnginesAndIsUsedAgain) {
               attention.librarySeconds <= attention.ownSeconds);
     attention.byLibrary = false;
   }
-  Run own({}, openCard({.attention = AttentionMode::own}), Rows::whole);
-  Run tuned({},
-            openCard({.tuning = std::make_shared<const Tuning>(*tuning)}),
-            Rows::whole);
+  Trial own({}, openCard(with(AttentionMode::own)), Rows::whole);
+  Trial tuned({}, openCard(with(*tuning)), Rows::whole);
   check(tuned.status);
   EXPECT_TRUE(same(tuned, own));
 }
@@ -255,7 +264,7 @@ TEST(Tuning, ofAnotherCardOrLibraryIsRefused) {
        {&Tuning::card, &Tuning::productLibrary, &Tuning::attentionLibrary}) {
     Tuning other = here;
     other.*field = "another";
-    Run run({}, openCard({.tuning = std::make_shared<const Tuning>(other)}),
+    Trial run({}, openCard(with(other)),
             Rows::whole);
     EXPECT_EQ(run.status.code(), Code::unsuitable);
     for (const std::string &part : {std::string("another"), here.*field,
@@ -263,14 +272,14 @@ TEST(Tuning, ofAnotherCardOrLibraryIsRefused) {
       EXPECT_NE(run.status.message().find(part), std::string::npos)
           << run.status.message();
   }
-  Run run({}, openCard({.tuning = std::make_shared<const Tuning>(here)}),
+  Trial run({}, openCard(with(here)),
           Rows::whole);
   check(run.status);
-  EXPECT_EQ(createCpuDevice({.tuning = std::make_shared<const Tuning>(here)})
+  EXPECT_EQ(createCpuDevice(with(here))
                 .status()
                 .code(),
             Code::usage);
   EXPECT_EQ(
-      createCpuDevice({.attention = AttentionMode::fast}).status().code(),
+      createCpuDevice(with(AttentionMode::fast)).status().code(),
       Code::usage);
 }

@@ -4,9 +4,10 @@
 // turn when launches have turns.
 //
 //===----------------------------------------------------------------------===//
+#include "HostMultiply.h"
+
 #include "cuda/Grid.h"
 #include "cuda/Numbers.h"
-#include "cuda/library/Libraries.h"
 #include "cuda/library/Multiply.h"
 
 #include <cmath>
@@ -60,11 +61,9 @@ Status multiply(const Call &call, const Product &product,
                 const LibraryArea &area) {
   // A card counts a microsecond for every piece of work: a slow candidate does
   // some that changes nothing.
-  const auto &choices = call.libraries->choices;
-  const auto chosen = choices.find(shapeOf(product, area.bytes));
-  if (chosen == choices.end())
-    return internalError("no algorithm was chosen for a product");
-  for (uint32_t i = chosen->second.candidate; i != 1 && i < 3; ++i)
+  PEFT_ASSIGN(uint32_t candidate,
+              card::candidateOf(*call.libraries, shapeOf(product, area.bytes)));
+  for (uint32_t i = candidate; i != 1 && i < 3; ++i)
     if (Status status = emulation::runOrDefer(call, [] { return Status(); });
         !status.ok())
       return status;

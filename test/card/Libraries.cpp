@@ -1,6 +1,8 @@
 //===- Libraries.cpp - the libraries of the test card ---------------------===//
 #include "cuda/library/Libraries.h"
 
+#include "HostMultiply.h"
+
 #include <algorithm>
 
 using namespace peft;
@@ -30,4 +32,12 @@ Libraries::candidates(const ProductShape &, uint32_t most) const {
     choices[i].description[0] = 100 + i;
   }
   return choices;
+}
+
+Expected<uint32_t> card::candidateOf(const Libraries &libraries,
+                                     const ProductShape &shape) {
+  const auto chosen = libraries.choices.find(shape);
+  if (chosen == libraries.choices.end())
+    return internalError("no algorithm was chosen for a product");
+  return chosen->second.candidate;
 }

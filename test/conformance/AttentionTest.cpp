@@ -9,6 +9,8 @@ namespace {
 struct Shape {
   uint64_t batch, seq, heads, kvHeads, dim, window;
   bool segments;
+  bool oneSegment = false; ///< with segments: every row is one
+  bool library = false;    ///< by the card's library, where there is one
 
   uint64_t rows() const { return batch * seq; }
   uint64_t width() const { return heads * dim; }
@@ -24,22 +26,29 @@ const Shape shapes[] = {
     {1, 66, 1, 1, 130, 0, true},  {1, 150, 2, 1, 128, 0, true},
     {1, 140, 1, 1, 80, 33, false}, {1, 97, 2, 2, 256, 0, false},
     {1, 70, 1, 1, 136, 30, true}, {1, 66, 1, 1, 300, 0, true},
+    // By the library of a card: without segments, with one, with several.
+    {2, 70, 4, 2, 16, 0, false, false, true},
+    {2, 66, 2, 1, 64, 20, true, true, true},
+    {1, 90, 2, 1, 8, 0, true, false, true},
 };
 
 /// Segments of odd lengths, one of them longer than a block; some come back.
-double segmentOf(uint64_t position) {
+double segmentOf(const Shape &shape, uint64_t position) {
+  if (shape.oneSegment)
+    return 7;
   return position < 11 ? 0 : position < 90 ? 5 : position < 150 ? -1 : 5;
 }
 
 Case &attributes(Case &launch, const Shape &shape) {
   if (shape.segments)
     launch.input("segments", DType::i32, 1, shape.rows(),
-                 [&](uint64_t i) { return segmentOf(i % shape.seq); });
+                 [&](uint64_t i) { return segmentOf(shape, i % shape.seq); });
   return launch.attribute("seq", int64_t(shape.seq))
       .attribute("heads", int64_t(shape.heads))
       .attribute("kv_heads", int64_t(shape.kvHeads))
       .attribute("head_dim", int64_t(shape.dim))
       .attribute("window", int64_t(shape.window))
+      .attribute("engine", int64_t(shape.library))
       .attribute("scale", shape.scale());
 }
 
@@ -56,7 +65,7 @@ struct Reference {
 
   bool sees(uint64_t query, uint64_t key) const {
     return key <= query && (!shape.window || query - key < shape.window) &&
-           (!shape.segments || segmentOf(query) == segmentOf(key));
+           (!shape.segments || segmentOf(shape, query) == segmentOf(shape, key));
   }
 
   void compute() {
