@@ -69,6 +69,7 @@ void peftc::populateStepToConverted(OpPassManager &pm,
   plan.convertWeights =
       options.base.empty() || qw::parseKind(options.base).has_value();
   plan.groupDownProjections = options.groupDownProjections;
+  plan.capability = options.capability;
   pm.addPass(createConvertToPlan(plan));
   closeStage(pm, "converted");
 }
@@ -148,6 +149,9 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
       *this, "recompute",
       llvm::cl::desc("activations to recompute: none or layers"),
       llvm::cl::init("none")};
+  Option<int64_t> capability{*this, "capability",
+                             llvm::cl::desc("of a card: 90 for 9.0"),
+                             llvm::cl::init(0)};
   Option<int64_t> headChunkBytes{
       *this, "head-chunk-bytes",
       llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
@@ -217,6 +221,7 @@ static CompileOptions compileOptions(const PipelineOptions &flags) {
   options.device = flags.device;
   options.groupDownProjections = flags.groupDownProjections;
   options.recompute = flags.recompute;
+  options.capability = flags.capability;
   options.headChunkBytes = flags.headChunkBytes;
   options.maxThreads = flags.maxThreads;
   return options;

@@ -37,6 +37,7 @@ struct CompileOptions {
   std::string quantizeInclude, quantizeExclude;
   std::string target = "cpu"; ///< name of the target, as the plan says it
   std::string device = "cpu"; ///< its kind: cpu or cuda
+  int64_t capability = 0;     ///< of a card: 90 for 9.0
   /// The text of an adapter_config.json; ignored with trainAll.
   std::string adapterConfig;
   double loraPlusRatio = 1; ///< rate of B over that of A

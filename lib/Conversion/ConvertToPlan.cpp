@@ -467,7 +467,7 @@ LogicalResult PlanConverter::convert() {
                            builder.getStringAttr("compute"));
   for (func::FuncOp function : functions) {
     StepConverter step(plan, buffers, seq, compute,
-                       options.groupDownProjections);
+                       options.groupDownProjections, options.capability);
     if (failed(step.convert(function)))
       return failure();
     launchCount += step.launches();
@@ -529,7 +529,7 @@ struct ConvertToPlanPass
       return signalPassFailure();
     }
     ConvertToPlanOptions options{maxThreads, target, device, convertWeights,
-                                 groupDownProjections};
+                                 groupDownProjections, capability};
     PlanConverter converter(getOperation(), options,
                             device == "cpu" ? peft::DeviceKind::cpu
                                             : peft::DeviceKind::cuda);

@@ -52,11 +52,12 @@ struct StepBuffers {
 class StepConverter {
 public:
   /// `seq` is the tokens of a row, `compute` the type of products; with `groups`
-  /// adapters of one input are projected down by one launch.
+  /// adapters of one input are projected down by one launch; `capability` is the
+  /// card's (0: none).
   StepConverter(PlanBuilder &plan, const StepBuffers &given, int64_t seq,
-                mlir::Type compute, bool groups)
-      : plan(plan), given(given), seq(seq), compute(compute),
-        groupsProjections(groups) {}
+                mlir::Type compute, bool groups, int64_t capability)
+      : plan(plan), given(given), seq(seq), capability(capability),
+        compute(compute), groupsProjections(groups) {}
 
   mlir::LogicalResult convert(mlir::func::FuncOp function);
 
@@ -153,6 +154,8 @@ private:
   /// A buffer that no value of the IR stands for.
   mlir::Value scratch(mlir::Operation *op, KernelCall &call, int operand,
                       mlir::RankedTensorType type);
+  /// Sizes and engine of attention or its gradient `op`.
+  template <typename Op> void setHeads(KernelCall &call, Op op, bool backward);
   void setDropout(KernelCall &call, double dropout, llvm::StringRef module,
                   llvm::StringRef key = "module_key");
 
@@ -172,7 +175,7 @@ private:
 
   PlanBuilder &plan;
   const StepBuffers &given;
-  int64_t seq;
+  int64_t seq, capability;
   mlir::Type compute;
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
   bool groupsProjections;

@@ -10,6 +10,8 @@ struct Shape {
   uint64_t batch, seq, heads, kvHeads, dim, window;
   bool segments;
   double softcap = 0;
+  bool oneSegment = false; ///< with segments: every row is one
+  bool library = false;    ///< by the card's library, where there is one
 
   uint64_t rows() const { return batch * seq; }
   uint64_t width() const { return heads * dim; }
@@ -29,22 +31,29 @@ const Shape shapes[] = {
     {2, 70, 4, 2, 24, 0, false, 1.5}, {1, 150, 1, 1, 64, 40, true, 3},
     {1, 140, 2, 1, 96, 0, true, 2},   {1, 97, 2, 1, 128, 30, false, 4},
     {1, 97, 2, 1, 256, 0, false, 5},  {1, 66, 1, 1, 300, 0, true, 2},
+    // By the library of a card: without segments, with one, with several.
+    {2, 70, 4, 2, 16, 0, false, 0, false, true},
+    {2, 66, 2, 1, 64, 20, true, 0, true, true},
+    {1, 90, 2, 1, 8, 0, true, 0, false, true},
 };
 
 /// Segments of odd lengths, one of them longer than a block; some come back.
-double segmentOf(uint64_t position) {
+double segmentOf(const Shape &shape, uint64_t position) {
+  if (shape.oneSegment)
+    return 7;
   return position < 11 ? 0 : position < 90 ? 5 : position < 150 ? -1 : 5;
 }
 
 Case &attributes(Case &launch, const Shape &shape) {
   if (shape.segments)
     launch.input("segments", DType::i32, 1, shape.rows(),
-                 [&](uint64_t i) { return segmentOf(i % shape.seq); });
+                 [&](uint64_t i) { return segmentOf(shape, i % shape.seq); });
   return launch.attribute("seq", int64_t(shape.seq))
       .attribute("heads", int64_t(shape.heads))
       .attribute("kv_heads", int64_t(shape.kvHeads))
       .attribute("head_dim", int64_t(shape.dim))
       .attribute("window", int64_t(shape.window))
+      .attribute("engine", int64_t(shape.library))
       .attribute("scale", shape.scale())
       .attribute("softcap", shape.softcap);
 }
@@ -62,7 +71,7 @@ struct Reference {
 
   bool sees(uint64_t query, uint64_t key) const {
     return key <= query && (!shape.window || query - key < shape.window) &&
-           (!shape.segments || segmentOf(query) == segmentOf(key));
+           (!shape.segments || segmentOf(shape, query) == segmentOf(shape, key));
   }
 
   void compute() {

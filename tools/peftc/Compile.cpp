@@ -89,6 +89,7 @@ pipelineOptions(const CompileOptions &options,
   peftc::CompileOptions pipeline;
   pipeline.target = target.name;
   pipeline.device = target.kind == DeviceKind::cuda ? "cuda" : "cpu";
+  pipeline.capability = target.capability();
   pipeline.batch = options.batch;
   pipeline.seq = options.seq;
   PEFT_ASSIGN(pipeline.compute, chooseCompute(options.compute, target));

@@ -182,7 +182,8 @@ def ConvertToPlan : Pass<"peft-convert-to-plan", "::mlir::ModuleOp"> {
     memory early, gradient sums and the optimizer on a second stream. Which
     kernel runs is decided here; where bytes lie is not. For a CUDA `device` the
     frozen weights are buffers of arena 0 that start from their files, and the
-    scratch that only the CPU device uses is in arena 1, pageable. The one pass
+    scratch that only the CPU device uses is in arena 1, pageable; with the
+    `capability` of the card each attention names its engine. The one pass
     that knows both sides.
 
     Adapters of one input (q, k and v; gate and up) are projected down by one
@@ -196,7 +197,8 @@ def ConvertToPlan : Pass<"peft-convert-to-plan", "::mlir::ModuleOp"> {
     Option<"target", "target", "std::string", "\"cpu\"", "name of the target">,
     Option<"device", "device", "std::string", "\"cpu\"", "kind of the target: cpu or cuda">,
     Option<"convertWeights", "convert-weights", "bool", "false", "on a card, keep the frozen weights that matrix products read in the compute type">,
-    Option<"groupDownProjections", "group-down-projections", "bool", "true", "project the adapters of one input down by one launch">
+    Option<"groupDownProjections", "group-down-projections", "bool", "true", "project the adapters of one input down by one launch">,
+    Option<"capability", "capability", "int64_t", "0", "of the card, 90 for 9.0: which engines of attention its library has (0: none)">
   ];
   let statistics = [Statistic<"launches", "launches", "Number of launches">];
   let dependentDialects = ["::peftc::plan::PlanDialect"];

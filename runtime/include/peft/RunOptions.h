@@ -8,6 +8,7 @@
 #define PEFT_RUNOPTIONS_H
 
 #include "peft/DType.h"
+#include "peft/Device.h"
 
 #include <cstdint>
 #include <optional>
@@ -65,6 +66,9 @@ struct RunOptions {
   bool profile = false; ///< after training: time by kernel
   std::string trace;    ///< file for the times of one step's launches
   bool calibrate = false; ///< measure the device; `output` is a file then
+  bool tune = false;      ///< measure libraries; `output` is a file then
+  std::string tuned;      ///< what --tune wrote; empty: nothing was measured
+  AttentionMode attention = AttentionMode::planned; ///< on a card
   bool quiet = false;   ///< nothing but errors (and --json's summary)
   bool json = false;    ///< the summary as one JSON object on stdout
 };
