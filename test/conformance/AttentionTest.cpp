@@ -106,10 +106,8 @@ struct Reference {
 
 double larger(uint64_t seed, uint64_t i) { return 3 * uniform(seed, i); }
 
-} // namespace
-
-TEST_F(Conformance, attention_fwd) {
-  for (DType type : computeTypes)
+void checkForward(std::initializer_list<DType> types) {
+  for (DType type : types)
     for (const Shape &shape : shapes) {
       Case launch("attention_fwd");
       launch
@@ -128,8 +126,8 @@ TEST_F(Conformance, attention_fwd) {
     }
 }
 
-TEST_F(Conformance, attention_bwd) {
-  for (DType type : computeTypes)
+void checkBackward(std::initializer_list<DType> types) {
+  for (DType type : types)
     for (const Shape &shape : shapes) {
       Case launch("attention_bwd");
       launch
@@ -164,6 +162,17 @@ TEST_F(Conformance, attention_bwd) {
       launch.expectNear("dv", reference.dv, tolerance);
     }
 }
+
+} // namespace
+
+// A test per type: on a card f32 has kernels of its own.
+TEST_F(Conformance, attention_fwd) { checkForward({DType::f32}); }
+TEST(AttentionForward, inBF16) { checkForward({DType::bf16}); }
+TEST(AttentionForward, inF16) { checkForward({DType::f16}); }
+
+TEST_F(Conformance, attention_bwd) { checkBackward({DType::f32}); }
+TEST(AttentionBackward, inBF16) { checkBackward({DType::bf16}); }
+TEST(AttentionBackward, inF16) { checkBackward({DType::f16}); }
 
 /// A NaN among the keys must reach every query that sees it, and no other.
 TEST(AttentionForward, aNaNReachesOnlyWhoSeesIt) {
