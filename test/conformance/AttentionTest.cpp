@@ -24,11 +24,18 @@ const Shape shapes[] = {
     {1, 66, 1, 1, 130, 0, true},  {1, 150, 2, 1, 128, 0, true},
     {1, 140, 1, 1, 80, 33, false}, {1, 97, 2, 2, 256, 0, false},
     {1, 70, 1, 1, 136, 30, true}, {1, 66, 1, 1, 300, 0, true},
+    {1, 460, 1, 1, 16, 0, true},
 };
 
-/// Segments of odd lengths, one of them longer than a block; some come back.
+/// Segments of odd lengths, some longer than a block; one comes back, so that a
+/// tile of it meets tiles that begin, and that end, with it and hold another.
 double segmentOf(uint64_t position) {
-  return position < 11 ? 0 : position < 90 ? 5 : position < 150 ? -1 : 5;
+  return position < 11    ? 0
+         : position < 90  ? 5
+         : position < 150 ? -1
+         : position < 330 ? 5
+         : position < 400 ? 6
+                          : 5;
 }
 
 Case &attributes(Case &launch, const Shape &shape) {

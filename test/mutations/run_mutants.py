@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Turns on one mutant of the CUDA kernels after another and runs the tests that come by it.
 
-usage: run_mutants.py --bin DIR --list LIST [--only TEXT]
+usage: run_mutants.py --bin DIR --list LIST [--only TEXT] [--seconds N]
 
 The build in DIR is of sources that instrument.py has rewritten; LIST is what it wrote. One run of
 every test finds out which mutants it comes by and how long it takes. Then each mutant runs its
-tests, the quick ones first, until one fails or hangs: under the address sanitizer, and barriers and
-waits also under the thread sanitizer. What survives has to be in survivors.txt, with the reason,
-and what is there has to survive. --only runs the mutants whose name contains TEXT.
+tests, the quick ones first, until one fails or hangs: under the address sanitizer, and what
+survives that under the thread sanitizer. What survives has to be in survivors.txt, with the reason,
+and what is there has to survive.
+
+--only runs the mutants whose name contains TEXT, --seconds only as many tests of each as take
+about N seconds without a mutant: for a look at a kernel while it is written.
 
 Prints a line for each mutant and, last, `N passed, N failed, N skipped`.
 """
@@ -26,8 +29,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 # Under the address sanitizer; then host code: what is asked of a card, and the device itself.
 PROGRAMS = ("peft-cuda-conformance", "peft-unit-tests", "peft-card-tests")
 RACES = {"peft-cuda-conformance": "peft-cuda-races"}
-# They try the emulation, with kernels of their own.
-NOT_OF_KERNELS = "-Emulation*:Coverage*"
+# They try the emulation itself, with kernels of their own that are broken.
+NOT_OF_KERNELS = "-EmulationDeathTest*:Coverage*"
 SETTINGS = {"ASAN_OPTIONS": "detect_leaks=0:symbolize=0", "TSAN_OPTIONS": "halt_on_error=1:symbolize=0"}
 
 Test = collections.namedtuple("Test", "program name seconds reached")
@@ -70,14 +73,30 @@ def measure(binaries, program, name):
         return Test(program, name, seconds, reached)
 
 
-def killer_of(binaries, mutant, tests):
-    """(who noticed the mutant, or None; how many tests come by it)."""
-    mine = [test for test in tests if mutant["number"] in test.reached]
-    tools = [None] if mutant["kind"] == "predicate" else [None, RACES]
-    for tool in tools:
-        for test in sorted(mine, key=lambda test: test.seconds):
+def measure_all(binaries, pool):
+    """The tests of all programs; read from the run before if the programs are older."""
+    programs = [p for p in PROGRAMS if os.access(f"{binaries}/{p}", os.X_OK)]
+    kept = pathlib.Path(binaries) / "mutants.tests.json"
+    newest = max(os.path.getmtime(f"{binaries}/{p}") for p in programs)
+    if kept.exists() and kept.stat().st_mtime > newest:
+        return [Test(*fields[:3], frozenset(fields[3])) for fields in json.loads(kept.read_text())]
+    names = [(p, name) for p in programs for name in list_tests(binaries, p)]
+    tests = [test for test in pool.map(lambda of: measure(binaries, *of), names) if test.reached]
+    kept.write_text(json.dumps([[*test[:3], sorted(test.reached)] for test in tests]))
+    return tests
+
+
+def killer_of(binaries, mutant, tests, most_seconds):
+    """(who noticed the mutant, or None; how many tests were asked)."""
+    mine, seconds = [], 0
+    for test in sorted(tests, key=lambda test: test.seconds):
+        if mutant["number"] in test.reached and (not mine or seconds + test.seconds < most_seconds):
+            mine.append(test)
+            seconds += test.seconds
+    for tool in (None, RACES):
+        for test in mine:
             program = tool.get(test.program) if tool else test.program
-            if not program:
+            if not program or not os.access(f"{binaries}/{program}", os.X_OK):
                 continue
             limit = 20 + 10 * test.seconds * (3 if tool else 1)
             code = run(binaries, program, test.name, limit, PEFT_MUTANT=str(mutant["number"]))
@@ -110,21 +129,20 @@ def main():
     parser.add_argument("--bin", required=True)
     parser.add_argument("--list", required=True)
     parser.add_argument("--only", default="")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--survivors", type=pathlib.Path, default=HERE / "survivors.txt")
     options = parser.parse_args()
     reasons = read_survivors(options.survivors)
     mutants = json.loads(pathlib.Path(options.list).read_text())
     begin = time.monotonic()
-    programs = [p for p in PROGRAMS if os.access(f"{options.bin}/{p}", os.X_OK)]
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-    tests = list(pool.map(lambda of: measure(options.bin, *of),
-                          [(p, name) for p in programs for name in list_tests(options.bin, p)]))
-    print(f"{sum(1 for t in tests if t.reached)} tests come by mutants; without any they take "
-          f"{sum(t.seconds for t in tests):.0f} s")
+    tests = measure_all(options.bin, pool)
+    print(f"{len(tests)} tests come by mutants; without any they take "
+          f"{sum(test.seconds for test in tests):.0f} s", flush=True)
     chosen = [mutant for mutant in mutants if options.only in mutant["name"]]
     failed, killed = [], 0
     counts = collections.defaultdict(collections.Counter)
-    answers = pool.map(lambda mutant: killer_of(options.bin, mutant, tests), chosen)
+    answers = pool.map(lambda m: killer_of(options.bin, m, tests, options.seconds), chosen)
     for mutant, (killer, asked) in zip(chosen, answers):
         name = mutant["name"]
         explained = name in reasons
