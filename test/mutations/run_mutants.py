@@ -7,7 +7,7 @@ The build in DIR is of sources that instrument.py has rewritten; LIST is what it
 every test finds out which mutants it comes by and how long it takes. Then each mutant runs its
 tests, the quick ones first, until one fails or hangs: under the address sanitizer, and what
 survives that under the thread sanitizer. What survives has to be in survivors.txt, with the reason,
-and what is there has to survive.
+and what is there has to survive; of that, only as many tests are asked as take 15 seconds.
 
 --only runs the mutants whose name contains TEXT, --seconds only as many tests of each as take
 about N seconds without a mutant: for a look at a kernel while it is written.
@@ -32,6 +32,8 @@ RACES = {"peft-cuda-conformance": "peft-cuda-races"}
 # They try the emulation itself, with kernels of their own that are broken.
 NOT_OF_KERNELS = "-EmulationDeathTest*:Coverage*"
 SETTINGS = {"ASAN_OPTIONS": "detect_leaks=0:symbolize=0", "TSAN_OPTIONS": "halt_on_error=1:symbolize=0"}
+
+SECONDS_OF_EXPLAINED = 15
 
 Test = collections.namedtuple("Test", "program name seconds reached")
 
@@ -142,7 +144,12 @@ def main():
     chosen = [mutant for mutant in mutants if options.only in mutant["name"]]
     failed, killed = [], 0
     counts = collections.defaultdict(collections.Counter)
-    answers = pool.map(lambda m: killer_of(options.bin, m, tests, options.seconds), chosen)
+
+    def answer(mutant):
+        most = SECONDS_OF_EXPLAINED if mutant["name"] in reasons else options.seconds
+        return killer_of(options.bin, mutant, tests, min(most, options.seconds))
+
+    answers = pool.map(answer, chosen)
     for mutant, (killer, asked) in zip(chosen, answers):
         name = mutant["name"]
         explained = name in reasons
