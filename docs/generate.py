@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DIALECTS = {"NN": "nn", "Lora": "lora", "Plan": "plan"}
+DIALECTS = {"NNOps": "nn", "LoraOps": "lora", "QWTypes": "qw", "PlanOps": "plan"}
 
 
 def tablegen():
@@ -46,7 +46,7 @@ def kernels():
     for name, summary, body in re.findall(r'^KERNEL\((\w+), "(.*?)"\)\n(.*?)^END_KERNEL', source, re.M | re.S):
         lines += [f"## `{name}`", "", f"`{summary}`", "", "| operand | access | shape | types |", "| --- | --- | --- | --- |"]
         for access, operand, shape, types in re.findall(
-                r'^\s*(IN|OPTIONAL_IN|OUT|INOUT)\((\w+), "(.*?)", "(.*?)"\)', body, re.M):
+                r'^\s*(IN|OPTIONAL_IN|OUT|OPTIONAL_OUT|INOUT)\((\w+), "(.*?)", "(.*?)"\)', body, re.M):
             types = types.replace("|", ", ")
             lines.append(f"| {operand} | {access.lower().replace('_', ' ')} | [{shape}] | {types} |")
         attributes = re.findall(r"^\s*(INTEGER|FLOAT|FLOATS)\((.*)\)$", body, re.M)
@@ -62,8 +62,9 @@ def kernels():
 
 
 def pages():
-    for folder, dialect in DIALECTS.items():
-        definitions = f"{ROOT}/include/peftc/Dialect/{folder}/{folder}Ops.td"
+    for file, dialect in DIALECTS.items():
+        folder = re.sub("(Ops|Types)$", "", file)
+        definitions = f"{ROOT}/include/peftc/Dialect/{folder}/{file}.td"
         yield f"docs/Dialects/{folder}.md", run("-gen-dialect-doc", f"-dialect={dialect}", definitions)
     passes = run("-gen-pass-doc", f"{ROOT}/include/peftc/Transforms/Passes.td")
     yield "docs/Passes.md", "# Passes\n\n" + re.sub(r"\(\* example filepath=(\S+) \*\)", example, passes)

@@ -1,6 +1,7 @@
 //===- Pipelines.cpp - the stages from a model to a plan ------------------===//
 #include "peftc/Pipelines.h"
 
+#include "peftc/Dialect/QW/QW.h"
 #include "peftc/Transforms/Passes.h"
 
 #include "mlir/IR/Diagnostics.h"
@@ -24,9 +25,20 @@ void peftc::populateModelToAdapted(OpPassManager &pm,
     pm.addPass(createTrainAllParameters());
   else
     pm.addPass(
-        createAttachAdapters(AttachAdaptersOptions{options.adapterConfig}));
-  if (!options.base.empty() && options.base != "stored")
+        createAttachAdapters(AttachAdaptersOptions{
+            options.adapterConfig, options.loraPlusRatio, options.loraFA}));
+  if (qw::parseKind(options.base)) {
+    QuantizeBaseOptions quantize;
+    quantize.type = options.base;
+    quantize.block = options.quantizeBlock;
+    quantize.nested = options.doubleQuant;
+    quantize.head = options.quantizeHead;
+    quantize.include = options.quantizeInclude;
+    quantize.exclude = options.quantizeExclude;
+    pm.addPass(createQuantizeBase(quantize));
+  } else if (!options.base.empty() && options.base != "stored") {
     pm.addPass(createConvertBase(ConvertBaseOptions{options.base}));
+  }
   SpecializeModelOptions shapes;
   shapes.batch = options.batch;
   shapes.seq = options.seq;
@@ -39,6 +51,7 @@ void peftc::populateAdaptedToStep(OpPassManager &pm,
                                   const CompileOptions &options) {
   DifferentiateOptions head;
   head.headChunkBytes = options.headChunkBytes;
+  head.optimizer = options.optimizer;
   pm.addPass(createDifferentiate(head));
   closeStage(pm, "step");
 }
@@ -49,7 +62,10 @@ void peftc::populateStepToConverted(OpPassManager &pm,
   plan.maxThreads = options.maxThreads;
   plan.target = options.target;
   plan.device = options.device;
-  plan.convertWeights = options.base.empty();
+  // A quantized base says nothing of the weights that are none.
+  plan.convertWeights =
+      options.base.empty() || qw::parseKind(options.base).has_value();
+  plan.groupDownProjections = options.groupDownProjections;
   pm.addPass(createConvertToPlan(plan));
   closeStage(pm, "converted");
 }
@@ -86,9 +102,18 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
                             llvm::cl::init("planned")};
   Option<std::string> config{*this, "config",
                              llvm::cl::desc("adapter_config.json as text")};
+  Option<double> loraPlusRatio{
+      *this, "lora-plus-ratio",
+      llvm::cl::desc("rate of B over the rate of A (LoRA+)"),
+      llvm::cl::init(1.0)};
+  Option<bool> loraFA{*this, "lora-fa", llvm::cl::desc("freeze A (LoRA-FA)"),
+                      llvm::cl::init(false)};
   Option<bool> trainAll{*this, "train-all",
                         llvm::cl::desc("train every parameter"),
                         llvm::cl::init(false)};
+  Option<std::string> optimizer{*this, "optimizer",
+                                llvm::cl::desc("adamw or adamw8bit"),
+                                llvm::cl::init("adamw")};
   Option<int64_t> batch{*this, "batch",
                         llvm::cl::desc("rows of one micro-batch"),
                         llvm::cl::init(1)};
@@ -100,12 +125,22 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
   Option<std::string> base{*this, "base",
                            llvm::cl::desc("storage of frozen weights"),
                            llvm::cl::init("")};
+  Option<bool> doubleQuant{*this, "double-quant",
+                           llvm::cl::desc("quantize the scales, too"),
+                           llvm::cl::init(false)};
+  Option<bool> quantizeHead{*this, "quantize-head",
+                            llvm::cl::desc("quantize head and embedding, too"),
+                            llvm::cl::init(false)};
   Option<std::string> target{*this, "target",
                              llvm::cl::desc("name of the target"),
                              llvm::cl::init("cpu")};
   Option<std::string> device{*this, "device",
                              llvm::cl::desc("kind of the target: cpu or cuda"),
                              llvm::cl::init("cpu")};
+  Option<bool> groupDownProjections{
+      *this, "group-down-projections",
+      llvm::cl::desc("project the adapters of one input down by one launch"),
+      llvm::cl::init(true)};
   Option<int64_t> headChunkBytes{
       *this, "head-chunk-bytes",
       llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
@@ -161,13 +196,19 @@ peft::Status peftc::compileModel(ModuleOp module,
 static CompileOptions compileOptions(const PipelineOptions &flags) {
   CompileOptions options;
   options.adapterConfig = flags.config;
+  options.loraPlusRatio = flags.loraPlusRatio;
+  options.loraFA = flags.loraFA;
   options.trainAll = flags.trainAll;
+  options.optimizer = flags.optimizer;
   options.batch = flags.batch;
   options.seq = flags.seq;
   options.compute = flags.compute;
   options.base = flags.base;
+  options.doubleQuant = flags.doubleQuant;
+  options.quantizeHead = flags.quantizeHead;
   options.target = flags.target;
   options.device = flags.device;
+  options.groupDownProjections = flags.groupDownProjections;
   options.headChunkBytes = flags.headChunkBytes;
   options.maxThreads = flags.maxThreads;
   return options;

@@ -4,6 +4,7 @@
 #include "peftc/Dialect/Lora/Lora.h"
 #include "peftc/Dialect/NN/NN.h"
 #include "peftc/Dialect/Plan/Plan.h"
+#include "peftc/Dialect/QW/QW.h"
 #include "peftc/Pipelines.h"
 #include "peftc/Transforms/Passes.h"
 
@@ -12,7 +13,7 @@
 
 void peftc::registerAllDialects(mlir::DialectRegistry &registry) {
   registry.insert<mlir::func::FuncDialect, nn::NNDialect, lora::LoraDialect,
-                  plan::PlanDialect>();
+                  plan::PlanDialect, qw::QWDialect>();
 }
 
 void peftc::registerAllPasses() {

@@ -28,12 +28,22 @@ struct CompileOptions {
   /// Storage of frozen weights: f32, bf16, f16, or stored: as their file has
   /// them. Empty: stored, but on a card those that matrix products read are
   /// kept in the compute type.
+  /// nf4, fp4 and int8 quantize the linears of the layers.
   std::string base;
+  int64_t quantizeBlock = 64; ///< elements that share a scale
+  bool doubleQuant = false;   ///< the scales are quantized, too
+  bool quantizeHead = false;  ///< the head and the embedding are, too
+  /// Python expressions over a module's path: only these, all but these.
+  std::string quantizeInclude, quantizeExclude;
   std::string target = "cpu"; ///< name of the target, as the plan says it
   std::string device = "cpu"; ///< its kind: cpu or cuda
   /// The text of an adapter_config.json; ignored with trainAll.
   std::string adapterConfig;
+  double loraPlusRatio = 1; ///< rate of B over that of A
+  bool loraFA = false;      ///< A is frozen
   bool trainAll = false;
+  bool groupDownProjections = true; ///< adapters of one input in one launch
+  std::string optimizer = "adamw"; ///< or adamw8bit
   int64_t headChunkBytes = 64 << 20; ///< largest logits buffer of a chunk
   int64_t maxThreads = 8;      ///< that per-thread workspaces are made for
   int64_t arenaAlignment = 64; ///< bytes

@@ -22,12 +22,37 @@ static std::string counted(uint64_t number, StringRef one, StringRef many) {
   return std::to_string(number) + " " + (number == 1 ? one : many).str();
 }
 
-static void addAdapter(AdapterReport &report, lora::LinearOp op) {
+/// Elements of the tensors in `names` that train.
+static uint64_t trainedElements(Operation *op, ArrayRef<StringRef> names) {
+  uint64_t elements = 0;
+  for (StringRef name : names) {
+    auto param = SymbolTable::lookupNearestSymbolFrom<nn::ParamOp>(
+        op, StringAttr::get(op->getContext(), name));
+    if (param && param.getTrainable())
+      elements += param.getTensorType().getNumElements();
+  }
+  return elements;
+}
+
+/// The rank that trains.
+static int64_t rankOf(lora::DoraLinearOp op) {
+  return nn::features(op.getProjection());
+}
+static int64_t rankOf(lora::LinearOp op) {
+  auto a = op.getTrainedAAttr()
+               ? SymbolTable::lookupNearestSymbolFrom<nn::ParamOp>(
+                     op, op.getTrainedAAttr())
+               : nn::ParamOp();
+  return a ? a.getTensorType().getDimSize(0)
+           : nn::features(op.getProjection());
+}
+
+template <typename Op> static void addAdapter(AdapterReport &report, Op op) {
   AdapterReport::Kind kind;
   kind.name = op.getModule().rsplit('.').second.str();
   if (kind.name.empty())
     kind.name = op.getModule().str();
-  kind.rank = nn::features(op.getProjection());
+  kind.rank = rankOf(op);
   kind.in = nn::features(op.getInput());
   kind.out = nn::features(op.getResult());
   auto same = llvm::find_if(report.kinds, [&](const auto &other) {
@@ -37,14 +62,27 @@ static void addAdapter(AdapterReport &report, lora::LinearOp op) {
   if (same == report.kinds.end())
     same = report.kinds.insert(report.kinds.end(), kind);
   ++same->count;
-  same->parameters += kind.rank * (kind.in + kind.out);
+  SmallVector<StringRef> tensors = {op.getA(), op.getB()};
+  if constexpr (std::is_same_v<Op, lora::LinearOp>)
+    if (op.getTrainedA())
+      tensors = {*op.getTrainedA(), *op.getTrainedB()};
+  if constexpr (std::is_same_v<Op, lora::DoraLinearOp>)
+    tensors.push_back(op.getMagnitude());
+  same->parameters += trainedElements(op, tensors);
   ++report.adaptedModules;
 }
 
 AdapterReport peftc::reportAdapters(ModuleOp module) {
   AdapterReport report;
-  module.walk([&](lora::LinearOp op) { addAdapter(report, op); });
+  module.walk([&](Operation *op) {
+    if (auto linear = dyn_cast<lora::LinearOp>(op))
+      addAdapter(report, linear);
+    else if (auto dora = dyn_cast<lora::DoraLinearOp>(op))
+      addAdapter(report, dora);
+  });
   for (auto param : module.getOps<nn::ParamOp>()) {
+    if (param.getJoined())
+      continue;
     uint64_t elements = param.getTensorType().getNumElements();
     report.total += elements;
     if (!param.getTrainable())

@@ -54,6 +54,8 @@ static double productsOf(const peft::KernelSpec &spec,
     return 2 * m * k * (n + r);
   if (name == "lora_down_fwd" || name == "lora_down_dw")
     return 2 * m * k * r;
+  if (name == "lora_down_group_fwd")
+    return 2 * m * k * (r + symbol('s') + symbol('u'));
   bool forward = name == "attention_fwd";
   if (forward || name == "attention_bwd") {
     double rows = m / attribute("seq");
@@ -93,8 +95,7 @@ static LaunchCost costOf(const peft::Plan &plan, const peft::Launch &launch) {
     operand = {true, buffer.dtype, buffer.shape};
     if (embedding && isTable(spec->operands[i]))
       continue;
-    largest =
-        std::max(largest, double(buffer.size) / double(byteSize(buffer.dtype)));
+    largest = std::max(largest, double(buffer.elements()));
     bool twice = spec->operands[i].access == peft::Access::inout;
     cost.bytes += double(buffer.size) * (twice ? 2 : 1);
   }

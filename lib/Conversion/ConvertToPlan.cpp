@@ -39,8 +39,13 @@ private:
   LogicalResult readModule();
   DictionaryAttr describe();
   void findUses();
+  LogicalResult addJoined(nn::ParamOp parameter);
   LogicalResult addParameterBuffer(nn::ParamOp parameter);
   void addFrozenBuffer(nn::ParamOp parameter);
+  void addQuantizedBuffers(nn::ParamOp parameter, const qw::Format &format);
+  Value addPart(nn::ParamOp parameter, StringRef name, StringRef part,
+                RankedTensorType type, int64_t codes,
+                const qw::Format &format = {});
   void addDeviceBuffers(nn::ParamOp parameter);
   int64_t addWeight(nn::ParamOp parameter, Type element);
   void addInitializer(nn::ParamOp parameter, Value buffer);
@@ -50,7 +55,7 @@ private:
   void addRemarks();
   void eraseStep();
   LogicalResult addGroup();
-  LogicalResult addTrained(nn::ParamOp parameter);
+  LogicalResult addSaved(nn::ParamOp parameter);
   void addPort(Location loc, StringRef kind, StringRef name, Value buffer);
 
   ModuleOp module;
@@ -68,12 +73,12 @@ private:
   SmallVector<nn::StateOp> states;
   SmallVector<func::FuncOp> functions;
   SmallVector<StringAttr> inputs; ///< in order of first use
-  llvm::StringMap<Value> symbols, ports;
-  /// What matrix products read of a frozen parameter that others read too.
-  llvm::StringMap<Value> products;
+  StepBuffers buffers;
   llvm::StringSet<> inProducts, asStored;        ///< parameters, by their uses
   llvm::StringMap<int64_t> weights;              ///< of trained parameters
   llvm::StringMap<SmallVector<Value>> gradients; ///< by parameter
+  /// Buffers that start as copies of parts of quantized weights.
+  SmallVector<std::pair<Value, int64_t>> copies;
 };
 
 LogicalResult PlanConverter::readModule() {
@@ -139,9 +144,11 @@ DictionaryAttr PlanConverter::describe() {
 
 int64_t PlanConverter::addWeight(nn::ParamOp parameter, Type element) {
   plan::WeightOp::create(
-      builder, parameter.getLoc(), parameter.getSymNameAttr(),
+      builder, parameter.getLoc(),
+      parameter.getStoredNameAttr() ? parameter.getStoredNameAttr()
+                                    : parameter.getSymNameAttr(),
       TypeAttr::get(parameter.getTensorType().clone(element)),
-      DenseI64ArrayAttr());
+      DenseI64ArrayAttr(), StringAttr(), IntegerAttr());
   return weightCount++;
 }
 
@@ -157,11 +164,14 @@ void PlanConverter::findUses() {
   for (func::FuncOp function : functions)
     function.walk([&](Operation *op) {
       bool product =
-          isa<nn::LinearOp, nn::LinearDxOp, lora::LinearOp, lora::LinearDxOp>(
-              op);
+          isa<nn::LinearOp, nn::LinearDxOp, lora::LinearOp, lora::LinearDxOp,
+              lora::DoraLinearOp>(op);
       for (NamedAttribute attribute : op->getAttrs())
         if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
           (product ? inProducts : asStored).insert(symbol.getValue());
+      // Its norms are those of the weight as it is stored.
+      if (auto dora = dyn_cast<lora::DoraLinearOp>(op))
+        asStored.insert(dora.getWeight());
     });
 }
 
@@ -177,35 +187,124 @@ void PlanConverter::addDeviceBuffers(nn::ParamOp parameter) {
       options.convertWeights && inProducts.contains(name) && stored != rounded;
   bool exact = compute.isF32();
   bool both = product && asStored.contains(name) && !exact;
-  symbols[name] = plan.addBuffer(parameter.getLoc(), name,
+  buffers.symbols[name] = plan.addBuffer(parameter.getLoc(), name,
                                  product && !both ? rounded : stored, "base");
   if (both)
-    products[name] =
+    buffers.products[name] =
         plan.addBuffer(parameter.getLoc(),
                        name + "/" + std::string(peft::name(*dtypeOf(compute))),
                        rounded, "base");
 }
 
+/// One part of a quantized weight, and the buffer that holds it: a mapping, or
+/// on a card a place in the arena that starts as a copy.
+Value PlanConverter::addPart(nn::ParamOp parameter, StringRef name,
+                             StringRef part, RankedTensorType type,
+                             int64_t codes, const qw::Format &format) {
+  Location loc = parameter.getLoc();
+  bool isCodes = part == "codes";
+  plan::WeightOp::create(
+      builder, loc, builder.getStringAttr(name), TypeAttr::get(type),
+      DenseI64ArrayAttr(), builder.getStringAttr(part),
+      isCodes ? IntegerAttr() : builder.getI64IntegerAttr(codes),
+      builder.getI64IntegerAttr(isCodes ? format.block : 0),
+      builder.getI64IntegerAttr(isCodes ? format.nested : 0));
+  int64_t weight = weightCount++;
+  if (device == peft::DeviceKind::cpu)
+    return plan.addMapped(loc, name, type, weight);
+  Value buffer = plan.addBuffer(loc, name, type, "base");
+  copies.push_back({buffer, weight});
+  return buffer;
+}
+
+void PlanConverter::addQuantizedBuffers(nn::ParamOp parameter,
+                                        const qw::Format &format) {
+  using Kind = qw::Format::Kind;
+  StringRef name = parameter.getSymName();
+  RankedTensorType type = parameter.getTensorType();
+  int64_t rows = type.getDimSize(0), columns = type.getDimSize(1);
+  auto vector = [&](int64_t extent, peft::DType dtype) {
+    return RankedTensorType::get(
+        {extent}, elementType(builder.getContext(), dtype));
+  };
+  peft::DType stored = format.kind == Kind::nf4   ? peft::DType::nf4
+                       : format.kind == Kind::fp4 ? peft::DType::fp4
+                                                  : peft::DType::i8;
+  int64_t codes = weightCount;
+  std::string tensor = parameter.getStoredName().value_or(name).str();
+  buffers.symbols[name] =
+      addPart(parameter, tensor, "codes",
+              type.clone(elementType(builder.getContext(), stored)), codes,
+              format);
+  QuantizedBuffers &parts = buffers.quantized[name];
+  parts.block = format.block;
+  parts.nested = format.nested;
+  int64_t scales = format.scales(rows, columns);
+  if (format.kind == Kind::int8) {
+    StringRef module = tensor;
+    module.consume_back(".weight");
+    parts.absmax = addPart(parameter, (module + ".SCB").str(), "absmax",
+                           vector(scales, peft::DType::f32), codes);
+    return;
+  }
+  parts.absmax = addPart(
+      parameter, tensor + ".absmax", "absmax",
+      vector(scales, format.nested ? peft::DType::u8 : peft::DType::f32),
+      codes);
+  if (format.nested)
+    parts.nestedAbsmax = addPart(
+        parameter, tensor + ".nested_absmax", "nested_absmax",
+        vector(format.nestedScales(rows, columns), peft::DType::f32), codes);
+  parts.tables =
+      addPart(parameter, tensor + ".tables", "tables",
+              vector(format.nested ? peft::nestedTables : peft::codeTable,
+                     peft::DType::f32),
+              codes);
+}
+
 void PlanConverter::addFrozenBuffer(nn::ParamOp parameter) {
   StringRef name = parameter.getSymName();
-  if (device != peft::DeviceKind::cpu)
+  if (std::optional<qw::Format> format =
+          qw::formatOf(parameter.getTensorType().getElementType()))
+    addQuantizedBuffers(parameter, *format);
+  else if (device != peft::DeviceKind::cpu)
     addDeviceBuffers(parameter);
   else if (isConverted(parameter))
-    symbols[name] = plan.addBuffer(parameter.getLoc(), name,
+    buffers.symbols[name] = plan.addBuffer(parameter.getLoc(), name,
                                    parameter.getTensorType(), "base");
   else
-    symbols[name] =
+    buffers.symbols[name] =
         plan.addMapped(parameter.getLoc(), name, parameter.getTensorType(),
                        weights.lookup(name));
 }
 
+/// Its halves stand before it.
+LogicalResult PlanConverter::addJoined(nn::ParamOp parameter) {
+  ArrayAttr halves = *parameter.getJoined();
+  JoinedFactor factor{{}, {}, parameter.getTensorType()};
+  if (halves.size() == 2) {
+    if (auto first = dyn_cast<FlatSymbolRefAttr>(halves[0]))
+      factor.first = buffers.symbols.lookup(first.getValue());
+    if (auto second = dyn_cast<FlatSymbolRefAttr>(halves[1]))
+      factor.second = buffers.symbols.lookup(second.getValue());
+  }
+  if (!factor.first || !factor.second)
+    return parameter.emitOpError("is joined, but not of two parameters that "
+                                 "stand before it");
+  buffers.joined[parameter.getSymName()] = factor;
+  return success();
+}
+
 LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
   RankedTensorType type = parameter.getTensorType();
-  if (!dtypeOf(type.getElementType()))
+  if (!dtypeOf(type.getElementType()) &&
+      !qw::isQuantized(type.getElementType()))
     return parameter.emitOpError("has element type ")
            << type.getElementType() << ", which a plan cannot hold";
-  if (parameter.getTrainable())
-    symbols[parameter.getSymName()] = plan.addBuffer(
+  if (parameter.getJoined())
+    return addJoined(parameter);
+  if (parameter.getTrainable() || parameter.getSaved())
+    buffers.symbols[parameter.getSymName()] = plan.addBuffer(
         parameter.getLoc(), parameter.getSymName(), type, "adapter");
   else if (parameter.getInit() != "stored")
     return parameter.emitOpError("is frozen, but not stored in the model");
@@ -217,7 +316,9 @@ LogicalResult PlanConverter::addParameterBuffer(nn::ParamOp parameter) {
 void PlanConverter::addInitializer(nn::ParamOp parameter, Value buffer) {
   StringRef init = parameter.getInit();
   bool mapped = buffer && !buffer.getDefiningOp<plan::BufferOp>().getArena();
-  if (!buffer || init == "zeros" || mapped)
+  if (!buffer || mapped ||
+      llvm::is_contained({"zeros", "row_norms", "given"}, init) ||
+      buffers.quantized.contains(parameter.getSymName()))
     return;
   IntegerAttr weight, stream;
   if (init == "stored") {
@@ -242,7 +343,7 @@ void PlanConverter::addStateBuffer(nn::StateOp state) {
     kind = "optimizer";
   Value buffer = plan.addBuffer(state.getLoc(), state.getSymName(),
                                 state.getTensorType(), kind);
-  symbols[state.getSymName()] = buffer;
+  buffers.symbols[state.getSymName()] = buffer;
   if (state.getRole() == "gradient" && state.getOf())
     gradients[*state.getOf()].push_back(buffer);
 }
@@ -259,10 +360,10 @@ void PlanConverter::addInputs() {
     for (BlockArgument argument : function.getArguments()) {
       auto name = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
                                                         "nn.port");
-      if (!name || ports.contains(name))
+      if (!name || buffers.ports.contains(name))
         continue;
       auto type = cast<RankedTensorType>(argument.getType());
-      ports[name] = plan.addBuffer(function.getLoc(), name.getValue(),
+      buffers.ports[name] = plan.addBuffer(function.getLoc(), name.getValue(),
                                    flatten(type, 1), "input");
       inputs.push_back(name);
     }
@@ -270,7 +371,7 @@ void PlanConverter::addInputs() {
 
 void PlanConverter::addPorts() {
   for (StringAttr name : inputs)
-    addPort(module.getLoc(), "input", name, ports.lookup(name));
+    addPort(module.getLoc(), "input", name, buffers.ports.lookup(name));
   for (nn::StateOp state : states) {
     StringRef kind = llvm::StringSwitch<StringRef>(state.getRole())
                          .Case("scalar", "scalar")
@@ -280,28 +381,30 @@ void PlanConverter::addPorts() {
       continue;
     auto port = state->getAttrOfType<StringAttr>("nn.port");
     addPort(state.getLoc(), kind, port ? port : state.getSymNameAttr(),
-            symbols.lookup(state.getSymName()));
+            buffers.symbols.lookup(state.getSymName()));
   }
 }
 
 LogicalResult PlanConverter::addGroup() {
   for (StringRef name : {"loss_sum", "tokens", "norm_square"})
-    if (!symbols.contains(name))
+    if (!buffers.symbols.contains(name))
       return module.emitOpError("needs the state @")
              << name << "; run peft-differentiate first";
   plan::GroupOp::create(
       builder, module.getLoc(), builder.getStringAttr("default"),
-      builder.getF64FloatAttr(1.0), symbols.lookup("loss_sum"),
-      symbols.lookup("tokens"), symbols.lookup("norm_square"));
+      builder.getF64FloatAttr(1.0), buffers.symbols.lookup("loss_sum"),
+      buffers.symbols.lookup("tokens"), buffers.symbols.lookup("norm_square"));
   return success();
 }
 
-LogicalResult PlanConverter::addTrained(nn::ParamOp parameter) {
+LogicalResult PlanConverter::addSaved(nn::ParamOp parameter) {
   StringRef name = parameter.getSymName();
-  Value first = symbols.lookup((name + ".m").str());
-  Value second = symbols.lookup((name + ".v").str());
+  SmallVector<Value> moments;
+  for (StringRef suffix : {".m", ".v", ".m.scale", ".v.scale"})
+    if (Value moment = buffers.symbols.lookup((name + suffix).str()))
+      moments.push_back(moment);
   ArrayRef<Value> sums = gradients[name];
-  if (!first || !second || sums.empty())
+  if (parameter.getTrainable() && (moments.size() < 2 || sums.empty()))
     return parameter.emitOpError("is trainable, but has no gradient or no "
                                  "moments; run peft-differentiate first");
   Type source = parameter.getSourceType().value_or(
@@ -311,9 +414,11 @@ LogicalResult PlanConverter::addTrained(nn::ParamOp parameter) {
   };
   plan::ParameterOp::create(
       builder, parameter.getLoc(),
-      builder.getStringAttr(parameter.getSavedName().value_or(name)),
+      builder.getStringAttr(parameter.getSavedName().value_or(
+          parameter.getStoredName().value_or(name))),
       builder.getStringAttr(parameter.getModule().value_or("")),
-      symbols.lookup(name), sums, first, second, builder.getI64IntegerAttr(0),
+      buffers.symbols.lookup(name), sums, moments,
+      builder.getI64IntegerAttr(0),
       flag(!parameter.getNoDecay()), flag(parameter.getZeroGradientAtStart()),
       TypeAttr::get(source));
   return success();
@@ -327,7 +432,8 @@ LogicalResult PlanConverter::convert() {
   builder.createBlock(&program->getRegion(0));
   plan.addArenas(module.getLoc());
   for (nn::ParamOp parameter : parameters)
-    if (parameter.getInit() == "stored")
+    if (parameter.getInit() == "stored" &&
+        !qw::isQuantized(parameter.getTensorType().getElementType()))
       weights[parameter.getSymName()] =
           addWeight(parameter, parameter.getSourceType().value_or(
                                    parameter.getTensorType().getElementType()));
@@ -339,13 +445,19 @@ LogicalResult PlanConverter::convert() {
     addStateBuffer(state);
   addInputs();
   for (nn::ParamOp parameter : parameters) {
-    addInitializer(parameter, symbols.lookup(parameter.getSymName()));
-    addInitializer(parameter, products.lookup(parameter.getSymName()));
+    addInitializer(parameter, buffers.symbols.lookup(parameter.getSymName()));
+    addInitializer(parameter, buffers.products.lookup(parameter.getSymName()));
   }
+  for (auto [buffer, weight] : copies)
+    plan::InitializeOp::create(builder, buffer.getLoc(), buffer,
+                               builder.getStringAttr("weight"),
+                               builder.getI64IntegerAttr(weight), FloatAttr(),
+                               IntegerAttr());
   if (failed(addGroup()))
     return failure();
   for (nn::ParamOp parameter : parameters)
-    if (parameter.getTrainable() && failed(addTrained(parameter)))
+    if ((parameter.getTrainable() || parameter.getSaved()) &&
+        failed(addSaved(parameter)))
       return failure();
   addPorts();
   // Activations on one stream, gradient sums and the optimizer on the other.
@@ -353,7 +465,8 @@ LogicalResult PlanConverter::convert() {
     plan::StreamOp::create(builder, module.getLoc(),
                            builder.getStringAttr("compute"));
   for (func::FuncOp function : functions) {
-    StepConverter step(plan, symbols, products, ports, seq);
+    StepConverter step(plan, buffers, seq, compute,
+                       options.groupDownProjections);
     if (failed(step.convert(function)))
       return failure();
     launchCount += step.launches();
@@ -409,7 +522,8 @@ struct ConvertToPlanPass
           << "device '" << device << "' is none of cpu, cuda";
       return signalPassFailure();
     }
-    ConvertToPlanOptions options{maxThreads, target, device, convertWeights};
+    ConvertToPlanOptions options{maxThreads, target, device, convertWeights,
+                                 groupDownProjections};
     PlanConverter converter(getOperation(), options,
                             device == "cpu" ? peft::DeviceKind::cpu
                                             : peft::DeviceKind::cuda);

@@ -15,7 +15,10 @@ static constexpr int64_t sumStream = 1;
 LogicalResult StepConverter::lower(nn::EmbedOp op) {
   using namespace embed_fwd;
   KernelCall c = call(op, "embed_fwd");
-  c.operand(ids, use(op.getIds())).operand(table, use(op.getTable()));
+  c.operand(ids, use(op.getIds()))
+      .operand(table, use(op.getTable()))
+      .set(scale, op.getScale().convertToDouble());
+  setParts(c, op.getTable());
   define(op, op.getResult(), c, y);
   return launch(op, c);
 }
@@ -23,8 +26,9 @@ LogicalResult StepConverter::lower(nn::EmbedOp op) {
 LogicalResult StepConverter::lower(nn::LinearOp op) {
   using namespace linear_fwd;
   KernelCall c = call(op, "linear_fwd");
+  if (failed(setWeight(op, c, op.getWeight())))
+    return failure();
   c.operand(x, use(op.getInput()))
-      .operand(w, useInProduct(op.getWeight()))
       .operand(init, use(op.getResidual()));
   if (op.getBias())
     c.operand(bias, useInProduct(*op.getBias()));
@@ -37,7 +41,9 @@ LogicalResult StepConverter::lower(nn::RMSNormOp op) {
   KernelCall c = call(op, "rms_norm_fwd");
   c.operand(x, use(op.getInput()))
       .operand(weight, use(op.getWeight()))
-      .set(epsilon, op.getEpsilon().convertToDouble());
+      .operand(init, use(op.getResidual()))
+      .set(epsilon, op.getEpsilon().convertToDouble())
+      .set(weight_offset, op.getWeightOffset().convertToDouble());
   define(op, op.getResult(), c, y);
   define(op, op.getRstd(), c, rstd);
   return launch(op, c);
@@ -72,7 +78,8 @@ static void setHeads(KernelCall &call, Op op, int64_t seq) {
       .set("kv_heads", static_cast<int64_t>(op.getKvHeads()))
       .set("head_dim", static_cast<int64_t>(op.getHeadDim()))
       .set("window", static_cast<int64_t>(op.getWindow()))
-      .set("scale", op.getScale().convertToDouble());
+      .set("scale", op.getScale().convertToDouble())
+      .set("softcap", op.getSoftcap().convertToDouble());
 }
 
 LogicalResult StepConverter::lower(nn::AttentionOp op) {
@@ -96,22 +103,49 @@ LogicalResult StepConverter::lower(nn::SwigluOp op) {
   return launch(op, c);
 }
 
-LogicalResult StepConverter::lower(lora::LinearOp op) {
-  KernelCall down = call(op, "lora_down_fwd");
-  down.operand(lora_down_fwd::x, use(op.getInput()))
-      .operand(lora_down_fwd::a, use(op.getA()))
-      .set(lora_down_fwd::scale, op.getScale().convertToDouble());
-  setDropout(down, op.getDropout().convertToDouble(), op.getModule());
-  Value projection = define(op, op.getProjection(), down, lora_down_fwd::t);
-  if (failed(launch(op, down)))
-    return failure();
+LogicalResult StepConverter::lower(nn::GegluOp op) {
+  using namespace geglu_fwd;
+  KernelCall c = call(op, "geglu_fwd");
+  c.operand(gate, use(op.getGate())).operand(up, use(op.getUp()));
+  define(op, op.getResult(), c, y);
+  return launch(op, c);
+}
 
+LogicalResult StepConverter::lower(nn::SoftcapOp op) {
+  using namespace softcap_fwd;
+  KernelCall c = call(op, "softcap_fwd");
+  c.operand(x, use(op.getInput())).set(cap, op.getCap().convertToDouble());
+  define(op, op.getResult(), c, y);
+  return launch(op, c);
+}
+
+LogicalResult StepConverter::lower(nn::SplitOp op) {
+  using namespace take_columns;
+  int64_t first = 0;
+  for (Value part : op.getParts()) {
+    KernelCall c = call(op, "take_columns");
+    c.operand(x, use(op.getInput())).set(column, first);
+    define(op, part, c, y);
+    if (failed(launch(op, c)))
+      return failure();
+    first += nn::features(part);
+  }
+  return success();
+}
+
+LogicalResult StepConverter::lower(lora::LinearOp op) {
+  if (failed(projectDown(op)))
+    return failure();
+  FailureOr<Value> factor = useFactor(op, op.getB());
+  if (failed(factor))
+    return failure();
   using namespace linear_lora_fwd;
   KernelCall c = call(op, "linear_lora_fwd");
+  if (failed(setWeight(op, c, op.getWeight())))
+    return failure();
   c.operand(x, use(op.getInput()))
-      .operand(w, useInProduct(op.getWeight()))
-      .operand(t, projection)
-      .operand(b, use(op.getB()))
+      .operand(t, use(op.getProjection()))
+      .operand(b, *factor)
       .operand(init, use(op.getResidual()));
   if (op.getBias())
     c.operand(bias, useInProduct(*op.getBias()));
@@ -126,8 +160,9 @@ LogicalResult StepConverter::lower(lora::LinearOp op) {
 LogicalResult StepConverter::lower(nn::LinearDxOp op) {
   using namespace linear_dx;
   KernelCall c = call(op, "linear_dx");
+  if (failed(setWeight(op, c, op.getWeight())))
+    return failure();
   c.operand(dy, use(op.getDy()))
-      .operand(w, useInProduct(op.getWeight()))
       .operand(init, use(op.getInit()))
       .set(scale, op.getScale().convertToDouble());
   define(op, op.getDx(), c, dx);
@@ -157,7 +192,8 @@ LogicalResult StepConverter::lower(nn::RMSNormDxOp op) {
       .operand(x, use(op.getInput()))
       .operand(weight, use(op.getWeight()))
       .operand(rstd, use(op.getRstd()))
-      .operand(init, use(op.getInit()));
+      .operand(init, use(op.getInit()))
+      .set(weight_offset, op.getWeightOffset().convertToDouble());
   define(op, op.getDx(), c, dx);
   return launch(op, c);
 }
@@ -200,12 +236,43 @@ LogicalResult StepConverter::lower(nn::SwigluGradOp op) {
   return launch(op, c);
 }
 
+LogicalResult StepConverter::lower(nn::GegluGradOp op) {
+  using namespace geglu_bwd;
+  KernelCall c = call(op, "geglu_bwd");
+  c.operand(dy, use(op.getDy()))
+      .operand(gate, use(op.getGate()))
+      .operand(up, use(op.getUp()));
+  define(op, op.getDGate(), c, dgate);
+  define(op, op.getDUp(), c, geglu_bwd::dup);
+  return launch(op, c);
+}
+
+LogicalResult StepConverter::lower(nn::SoftcapGradOp op) {
+  using namespace softcap_bwd;
+  KernelCall c = call(op, "softcap_bwd");
+  c.operand(dy, use(op.getDy()))
+      .operand(y, use(op.getCapped()))
+      .set(cap, op.getCap().convertToDouble());
+  define(op, op.getDx(), c, dx);
+  return launch(op, c);
+}
+
+LogicalResult StepConverter::lower(nn::ConcatOp op) {
+  KernelCall c = call(op, "join_columns");
+  const int parts[] = {join_columns::a, join_columns::b, join_columns::c};
+  for (auto [operand, part] : llvm::zip(parts, op.getParts()))
+    c.operand(operand, use(part));
+  define(op, op.getResult(), c, join_columns::y);
+  return launch(op, c);
+}
+
 LogicalResult StepConverter::lower(nn::EmbedDwOp op) {
   using namespace embed_dw;
   KernelCall c = call(op, "embed_dw", sumStream);
   c.operand(ids, use(op.getIds()))
       .operand(dy, use(op.getDy()))
-      .operand(dtable, use(op.getGradient()));
+      .operand(dtable, use(op.getGradient()))
+      .set(scale, op.getScale().convertToDouble());
   if (op.getPaddingIdx())
     c.set(padding_idx, static_cast<int64_t>(*op.getPaddingIdx()));
   return launch(op, c);
@@ -227,14 +294,25 @@ LogicalResult StepConverter::lower(nn::CastOp op) {
 
 LogicalResult StepConverter::lower(lora::LinearDxOp op) {
   using namespace linear_lora_dx;
+  FailureOr<Value> factor = useFactor(op, op.getA());
+  if (failed(factor))
+    return failure();
   KernelCall c = call(op, "linear_lora_dx");
+  if (failed(setWeight(op, c, op.getWeight())))
+    return failure();
   c.operand(dy, use(op.getDy()))
-      .operand(w, useInProduct(op.getWeight()))
       .operand(dt, use(op.getDt()))
-      .operand(a, use(op.getA()))
+      .operand(a, *factor)
       .operand(init, use(op.getInit()));
   setDropout(c, op.getDropout().convertToDouble(), op.getModule());
   define(op, op.getDx(), c, dx);
+  return launch(op, c);
+}
+
+LogicalResult StepConverter::lower(lora::FirstFeaturesOp op) {
+  KernelCall c = call(op, "take_columns");
+  c.operand(take_columns::x, use(op.getInput()));
+  define(op, op.getResult(), c, take_columns::y);
   return launch(op, c);
 }
 

@@ -63,6 +63,8 @@ public:
               peft::DeviceKind device)
       : builder(builder), maxThreads(maxThreads), device(device) {}
 
+  bool forCard() const { return device != peft::DeviceKind::cpu; }
+
   /// The arenas: 0 on the device and, in a plan for a card, 1 in pageable host
   /// memory, for the scratch that only the CPU device uses.
   void addArenas(mlir::Location loc);

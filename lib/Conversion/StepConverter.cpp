@@ -63,13 +63,30 @@ Value StepConverter::define(Operation *op, Value result, KernelCall &call,
   return buffer;
 }
 
+FailureOr<Value> StepConverter::useFactor(Operation *op, StringRef symbol) {
+  auto found = given.joined.find(symbol);
+  if (found == given.joined.end())
+    return useInProduct(symbol);
+  const JoinedFactor &factor = found->second;
+  auto first = llvm::cast<RankedTensorType>(
+      factor.first.getDefiningOp<plan::BufferOp>().getType());
+  KernelCall c = call(op, "join");
+  c.operand(join::a, factor.first)
+      .operand(join::b, factor.second)
+      .set(join::beside,
+           int64_t(first.getDimSize(0) == factor.type.getDimSize(0)));
+  Value result = scratch(op, c, join::y, factor.type);
+  if (failed(launch(op, c)))
+    return failure();
+  return result;
+}
+
 void StepConverter::setDropout(KernelCall &call, double dropout,
-                               StringRef module) {
+                               StringRef module, StringRef key) {
   if (dropout == 0)
     return;
   call.set("dropout", dropout)
-      .set("module_key",
-           static_cast<int64_t>(hashName((module + ".dropout").str())))
+      .set(key, static_cast<int64_t>(hashName((module + ".dropout").str())))
       .set("seq", seq)
       .operand("seed", use("seed"))
       .operand("step", use("step"))
@@ -78,12 +95,59 @@ void StepConverter::setDropout(KernelCall &call, double dropout,
     call.operand("index", use(chunk.getIndex()));
 }
 
+bool StepConverter::setParts(KernelCall &call, StringRef symbol) {
+  auto found = given.quantized.find(symbol);
+  if (found == given.quantized.end())
+    return false;
+  const QuantizedBuffers &parts = found->second;
+  call.operand("absmax", parts.absmax)
+      .operand("nested_absmax", parts.nestedAbsmax)
+      .operand("tables", parts.tables)
+      .set("block", parts.block)
+      .set("nested", parts.nested);
+  return true;
+}
+
+FailureOr<Value> StepConverter::dequantized(Operation *op, StringRef symbol) {
+  if (decodedSymbol == symbol)
+    return decoded;
+  Value codes = use(symbol);
+  auto type = llvm::cast<RankedTensorType>(
+      codes.getDefiningOp<plan::BufferOp>().getType());
+  std::string module = symbol.str();
+  KernelCall decode("dequantize", module);
+  decode.operand(dequantize::w, codes);
+  setParts(decode, symbol);
+  decoded = plan.addBuffer(op->getLoc(), module + "/decoded",
+                           type.clone(compute), "workspace");
+  decode.operand(dequantize::y, decoded);
+  decodedSymbol = symbol.str();
+  // Without a chunk's predicate: later chunks may read the numbers, too.
+  ++launchCount;
+  if (failed(plan.launch(op->getLoc(), decode)))
+    return failure();
+  return decoded;
+}
+
+LogicalResult StepConverter::setWeight(Operation *op, KernelCall &call,
+                                       StringRef symbol) {
+  bool decode = given.quantized.contains(symbol) && plan.forCard();
+  if (!decode)
+    setParts(call, symbol);
+  FailureOr<Value> weight =
+      decode ? dequantized(op, symbol) : useFactor(op, symbol);
+  if (failed(weight))
+    return failure();
+  call.operand("w", *weight);
+  return success();
+}
+
 LogicalResult StepConverter::convert(func::FuncOp function) {
   plan.startEntry(function.getLoc(), function.getSymName());
   for (BlockArgument argument : function.getArguments()) {
     auto port = function.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
                                                       "nn.port");
-    Value buffer = port ? ports.lookup(port.getValue()) : Value();
+    Value buffer = port ? given.ports.lookup(port.getValue()) : Value();
     if (!buffer)
       return function.emitOpError("argument ")
              << argument.getArgNumber() << " is no port of a plan";
@@ -102,11 +166,15 @@ LogicalResult StepConverter::convert(func::FuncOp function) {
 LogicalResult StepConverter::convertOp(Operation *op) {
   return TypeSwitch<Operation *, LogicalResult>(op)
       .Case<nn::EmbedOp, nn::LinearOp, nn::RMSNormOp, nn::RopeTableOp,
-            nn::RopeOp, nn::AttentionOp, nn::SwigluOp, lora::LinearOp,
+            nn::RopeOp, nn::AttentionOp, nn::SwigluOp, nn::GegluOp,
+            nn::SoftcapOp, nn::SplitOp, nn::GegluGradOp, nn::SoftcapGradOp,
+            nn::ConcatOp, lora::LinearOp,
             nn::LinearDxOp, nn::LinearDwOp, nn::BiasDwOp, nn::RMSNormDxOp,
             nn::RMSNormDwOp, nn::AttentionGradOp, nn::SwigluGradOp,
             nn::EmbedDwOp, nn::AddOp, nn::CastOp, lora::LinearDxOp,
-            lora::DownDwOp, nn::CompactRowsOp, nn::ChunkOp, nn::YieldOp,
+            lora::DownDwOp, lora::DoraLinearOp, lora::DoraScaleOp,
+            lora::DoraDwOp, lora::DropoutOp, lora::DoraStartOp,
+            lora::FirstFeaturesOp, nn::CompactRowsOp, nn::ChunkOp, nn::YieldOp,
             nn::GatherRowsOp, nn::ScatterRowsOp, nn::ZerosOp,
             nn::CrossEntropyOp, nn::CountTokensOp, nn::StoreOp,
             nn::AccumulateOp, nn::NormSquareOp, nn::FinishStepOp,
@@ -260,16 +328,19 @@ LogicalResult StepConverter::lower(nn::AdjustLossScaleOp op) {
 }
 
 LogicalResult StepConverter::lower(nn::AdamWOp op) {
-  using namespace adamw;
-  KernelCall c = call(op, "adamw", sumStream);
-  c.operand(parameter, use(op.getParameter()))
-      .operand(gradient, use(op.getGradient()))
-      .operand(first_moment, use(op.getFirstMoment()))
-      .operand(second_moment, use(op.getSecondMoment()))
-      .operand(adam, use("adam"))
-      .set(rate_factor, op.getRateFactor().convertToDouble())
-      .set(decay, int64_t(op.getDecay()))
+  bool coded = op.getFirstScale().has_value();
+  KernelCall c = call(op, coded ? "adamw8bit" : "adamw", sumStream);
+  c.operand("parameter", use(op.getParameter()))
+      .operand("gradient", use(op.getGradient()))
+      .operand("first_moment", use(op.getFirstMoment()))
+      .operand("second_moment", use(op.getSecondMoment()))
+      .operand("adam", use("adam"))
+      .set("rate_factor", op.getRateFactor().convertToDouble())
+      .set("decay", int64_t(op.getDecay()))
       .onlyIf(use("apply"), 0);
+  if (coded)
+    c.operand("first_scale", use(*op.getFirstScale()))
+        .operand("second_scale", use(*op.getSecondScale()));
   return launch(op, c);
 }
 

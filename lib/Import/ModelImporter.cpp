@@ -16,8 +16,9 @@ using namespace mlir;
 using namespace peftc;
 
 static const Family *findFamily(StringRef modelType) {
-  static const Family *const families[] = {&llamaFamily, &mistralFamily,
-                                           &qwen2Family, &qwen3Family};
+  static const Family *const families[] = {
+      &llamaFamily,  &mistralFamily,    &qwen2Family,  &qwen3Family,
+      &gemma2Family, &gemma3TextFamily, &gemma3Family, &phi3Family};
   for (const Family *family : families)
     if (family->modelType == modelType)
       return family;
@@ -65,13 +66,16 @@ static DictionaryAttr describeModel(OpBuilder &builder,
 /// nn.Embedding gives the padding row no lookup gradient. Transformers takes it
 /// from config.json alone, whatever generation_config.json says.
 static peft::Status markPadding(OpBuilder &builder, ParameterTable &parameters,
+                                const Family &family,
                                 const std::string &configText,
                                 const std::string &path) {
   PEFT_ASSIGN(peft::ModelConfig config,
               peft::parseModelConfig(configText, path));
   if (!config.padTokenId)
     return {};
-  parameters.get("model.embed_tokens.weight", {config.vocab, config.hidden})
+  parameters
+      .get((family.root + ".embed_tokens.weight").str(),
+           {config.vocab, config.hidden})
       .setPaddingIdxAttr(builder.getI64IntegerAttr(*config.padTokenId));
   return {};
 }
@@ -84,9 +88,8 @@ peftc::importModel(MLIRContext &context, const std::string &path) {
   PEFT_ASSIGN(std::string text, peft::readFile(model.configPath));
   const Family *family = findFamily(config.modelType);
   if (!family)
-    return peft::badInput(model.configPath + ": model_type is '" +
-                          config.modelType +
-                          "'; supported are llama, mistral, qwen2, qwen3");
+    return peft::internalError(model.configPath + ": model_type '" +
+                               config.modelType + "' has no importer");
 
   OpBuilder builder(&context);
   OwningOpRef<ModuleOp> module(
@@ -94,9 +97,9 @@ peftc::importModel(MLIRContext &context, const std::string &path) {
   (*module)->setAttr("nn.model", describeModel(builder, model, config, text));
   ParameterTable parameters(&context, model, config);
   builder.setInsertionPointToEnd(module->getBody());
-  Decoder(builder, parameters, config).build(*family);
+  Decoder(builder, parameters, config, *family).build();
   PEFT_TRY(parameters.finish());
-  PEFT_TRY(markPadding(builder, parameters, text, model.configPath));
+  PEFT_TRY(markPadding(builder, parameters, *family, text, model.configPath));
   if (failed(verify(*module)))
     return peft::internalError(path + ": the imported module does not verify");
   return module;

@@ -4,10 +4,12 @@
 
 #include "peft/ModelConfig.h"
 #include "peft/ModelDirectory.h"
+#include "peft/QuantizedTensor.h"
 
 #include "peftc/Dialect/NN/NN.h"
 
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 
 namespace peftc {
 
@@ -30,14 +32,22 @@ public:
   peft::Status finish();
 
 private:
+  std::string storedName(const std::string &name) const;
   mlir::Type storedType(const std::string &name, llvm::ArrayRef<int64_t> shape);
+  mlir::Type promisedType(const std::string &name,
+                          llvm::ArrayRef<int64_t> shape);
+  mlir::Type quantizedType(const peft::QuantizedTensor &tensor,
+                           llvm::ArrayRef<int64_t> shape);
   void fail(peft::Status status);
   bool cannotMatter(llvm::StringRef name) const;
 
   mlir::OpBuilder builder;
   const peft::ModelDirectory &model;
   const peft::ModelConfig &config;
+  bool olderNames = false; ///< of a text model inside another
+  llvm::StringSet<> used;  ///< tensors of the files
   llvm::StringMap<nn::ParamOp> params;
+  llvm::StringSet<> parts; ///< tensors that belong to a quantized one
   peft::Status error;
 };
 

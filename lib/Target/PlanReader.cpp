@@ -100,7 +100,12 @@ void PlanReader::readTables() {
                            TypeAttr::get(typeOf(weight.dtype, weight.shape)),
                            slices.empty()
                                ? DenseI64ArrayAttr()
-                               : builder.getDenseI64ArrayAttr(slices));
+                               : builder.getDenseI64ArrayAttr(slices),
+                           weight.part == peft::WeightPart::whole
+                               ? StringAttr()
+                               : text(toWord(partWords, weight.part)),
+                           indexOrNone(weight.of), number(weight.block),
+                           number(weight.nested));
   }
   for (uint32_t index = 0; index < plan.buffers.size(); ++index)
     if (plan.buffers[index].entry == peft::none)
@@ -127,10 +132,14 @@ void PlanReader::readParameters() {
     SmallVector<Value> gradients;
     for (uint32_t gradient : parameter.gradients)
       gradients.push_back(buffer(gradient));
+    SmallVector<Value> moments;
+    for (uint32_t moment : {parameter.firstMoment, parameter.secondMoment,
+                            parameter.firstScale, parameter.secondScale})
+      if (moment != peft::none)
+        moments.push_back(buffer(moment));
     plan::ParameterOp::create(
         builder, loc, text(parameter.name), text(parameter.module),
-        buffer(parameter.buffer), gradients, buffer(parameter.firstMoment),
-        buffer(parameter.secondMoment), number(parameter.group),
+        buffer(parameter.buffer), gradients, moments, number(parameter.group),
         flag(parameter.decay), flag(parameter.zeroGradientAtStart),
         TypeAttr::get(elementType(builder.getContext(), parameter.sourceType)));
   }

@@ -1,6 +1,8 @@
 //===- PlanTypes.cpp - element types of plan and IR -----------------------===//
 #include "peftc/Target/PlanTypes.h"
 
+#include "peftc/Dialect/Plan/Plan.h"
+
 using namespace mlir;
 using peft::DType;
 
@@ -21,6 +23,10 @@ std::optional<DType> peftc::dtypeOf(Type element) {
     return DType::i8;
   if (element.isUnsignedInteger(8))
     return DType::u8;
+  if (isa<plan::NF4Type>(element))
+    return DType::nf4;
+  if (isa<plan::FP4Type>(element))
+    return DType::fp4;
   return std::nullopt;
 }
 
@@ -42,6 +48,10 @@ Type peftc::elementType(MLIRContext *context, DType type) {
     return IntegerType::get(context, 8, IntegerType::Unsigned);
   case DType::i8:
     return IntegerType::get(context, 8);
+  case DType::nf4:
+    return plan::NF4Type::get(context);
+  case DType::fp4:
+    return plan::FP4Type::get(context);
   }
   return {};
 }

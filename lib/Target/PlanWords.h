@@ -27,6 +27,8 @@ inline constexpr llvm::StringLiteral classWords[] = {
     "activation", "workspace", "input",     "scalar"};
 inline constexpr llvm::StringLiteral initializerWords[] = {
     "weight", "kaiming_uniform", "gaussian"};
+inline constexpr llvm::StringLiteral partWords[] = {
+    "whole", "codes", "absmax", "nested_absmax", "tables"};
 inline constexpr llvm::StringLiteral portWords[] = {"input", "scalar",
                                                     "output"};
 inline constexpr llvm::StringLiteral collectiveWords[] = {

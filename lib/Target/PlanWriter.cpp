@@ -127,6 +127,12 @@ void PlanWriter::add(plan::WeightOp op) {
   peft::Weight &weight = plan.weights.emplace_back();
   weight.name = op.getName().str();
   shapeOf(op, op.getType(), weight.dtype, weight.shape);
+  if (op.getPart())
+    weight.part = word<peft::WeightPart>(op, partWords, *op.getPart());
+  if (op.getOf())
+    weight.of = *op.getOf();
+  weight.block = op.getBlock();
+  weight.nested = op.getNested();
   ArrayRef<int64_t> slices = op.getSlices().value_or(ArrayRef<int64_t>());
   if (slices.size() % 3)
     return fail(op, "has slices that are not axis, start, extent");
@@ -141,9 +147,7 @@ void PlanWriter::add(plan::BufferOp op) {
   peft::Buffer &buffer = plan.buffers.emplace_back();
   buffer.name = op.getName().str();
   shapeOf(op, op.getType(), buffer.dtype, buffer.shape);
-  buffer.size = peft::byteSize(buffer.dtype);
-  for (uint64_t extent : buffer.shape)
-    buffer.size *= extent;
+  buffer.size = peft::byteCount(buffer.dtype, buffer.elements());
   buffer.kind = word<peft::BufferClass>(op, classWords, op.getKind());
   buffer.entry = plan.entries.empty() ? peft::none : plan.entries.size() - 1;
   if (op.getWeight())
@@ -183,8 +187,14 @@ void PlanWriter::add(plan::ParameterOp op) {
   parameter.buffer = indexOf(op.getBuffer());
   for (Value gradient : op.getGradients())
     parameter.gradients.push_back(indexOf(gradient));
-  parameter.firstMoment = indexOf(op.getFirstMoment());
-  parameter.secondMoment = indexOf(op.getSecondMoment());
+  size_t moments = op.getMoments().size();
+  if (moments != 0 && moments != 2 && moments != 4)
+    return fail(op, "has " + std::to_string(moments) +
+                        " moments and scales, needed are 0, 2 or 4");
+  uint32_t *places[] = {&parameter.firstMoment, &parameter.secondMoment,
+                        &parameter.firstScale, &parameter.secondScale};
+  for (auto [place, moment] : llvm::zip(places, op.getMoments()))
+    *place = indexOf(moment);
   parameter.group = op.getGroup();
   parameter.decay = op.getDecay();
   parameter.zeroGradientAtStart = op.getZeroGradientAtStart();

@@ -420,8 +420,14 @@ Status Matcher::checkTied() {
     return modules[module].kind == ModuleKind::embedding ||
            modules[module].kind == ModuleKind::head;
   };
+  auto holdsSide = [&](size_t module) {
+    return std::ranges::any_of(modules, [&](const ModuleInfo &other) {
+      return other.kind == ModuleKind::embedding &&
+             other.path.starts_with(modules[module].path + ".");
+    });
+  };
   for (size_t module : result.saved)
-    if (isSide(module) || modules[module].path == "model")
+    if (isSide(module) || holdsSide(module))
       return refuse(module, "modules_to_save");
   for (const AdaptedModule &adapted : result.adapted)
     if (isSide(adapted.module))

@@ -58,7 +58,7 @@ struct ModelModules {
         StringRef weight = norm.getWeight();
         weight.consume_back(".weight");
         add(weight, ModuleKind::other, {});
-      } else if (isa<nn::RopeTableOp, nn::SwigluOp>(op)) {
+      } else if (isa<nn::RopeTableOp, nn::SwigluOp, nn::GegluOp>(op)) {
         // Modules without parameters are known by their location only.
         if (auto name = dyn_cast<NameLoc>(op->getLoc()))
           add(name.getName(), ModuleKind::other, {});
@@ -93,10 +93,16 @@ private:
   LogicalResult run();
   LogicalResult checkModule();
   void attach(nn::LinearOp linear, const AdaptedModule &adapted);
-  nn::ParamOp declareFactor(Location location, StringRef module,
-                            StringRef factor, int64_t rows, int64_t columns);
-  void trainSaved(const ModelModules &modules);
+  nn::ParamOp declare(Location location, StringRef module, StringRef tensor,
+                      ArrayRef<int64_t> shape);
+  nn::ParamOp joinWithStart(nn::ParamOp trained, int64_t axis);
+  Value withFactors(OpBuilder &builder, nn::LinearOp linear, nn::ParamOp a,
+                    nn::ParamOp b, double scale);
+  Value withMagnitude(OpBuilder &builder, nn::LinearOp linear, nn::ParamOp a,
+                      nn::ParamOp b, double scale);
+  LogicalResult trainSaved(const ModelModules &modules);
   LogicalResult trainBiases(const ModelModules &modules);
+  void setRates();
   void finish(const ModelModules &modules);
 
   LogicalResult refuse(const peft::Status &status) {
@@ -136,6 +142,10 @@ LogicalResult AttachAdapters::run() {
       peft::parseAdapterConfig(config, "adapter config");
   if (!parsed.ok())
     return refuse(parsed.status());
+  if (loraFA && peft::startsFromWeights(parsed->init))
+    return emitError(getOperation().getLoc())
+           << "init_lora_weights: LoRA-FA with an adapter that starts from the "
+              "weights is not in this version; take true or \"gaussian\"";
   auto tied = model.getAs<BoolAttr>("tied");
   ModelModules modules(getOperation());
   peft::Expected<AdapterMatch> matched =
@@ -147,39 +157,47 @@ LogicalResult AttachAdapters::run() {
   for (const AdaptedModule &adapted : match.adapted)
     attach(modules.linears[adapted.module], adapted);
   attached = match.adapted.size();
-  trainSaved(modules);
-  if (failed(trainBiases(modules)))
+  if (failed(trainSaved(modules)) || failed(trainBiases(modules)))
     return failure();
+  setRates();
   finish(modules);
   return success();
 }
 
-/// One low-rank factor as an f32 parameter before the functions.
-nn::ParamOp AttachAdapters::declareFactor(Location location, StringRef module,
-                                          StringRef factor, int64_t rows,
-                                          int64_t columns) {
+/// One tensor of an adapter as a trained f32 parameter before the functions.
+nn::ParamOp AttachAdapters::declare(Location location, StringRef module,
+                                    StringRef tensor, ArrayRef<int64_t> shape) {
   OpBuilder builder(&getContext());
   builder.setInsertionPoint(firstFunction);
   OperationState state(location, nn::ParamOp::getOperationName());
   state.addAttribute("sym_name",
-                     builder.getStringAttr(savedPrefix + module + factor));
+                     builder.getStringAttr(savedPrefix + module + tensor));
   state.addAttribute("type", TypeAttr::get(RankedTensorType::get(
-                                 {rows, columns}, builder.getF32Type())));
+                                 shape, builder.getF32Type())));
   state.addAttribute("trainable", builder.getUnitAttr());
   state.addAttribute("module", builder.getStringAttr(module));
   return cast<nn::ParamOp>(builder.create(state));
 }
 
-/// nn.linear becomes lora.linear with factors that start as PEFT's do.
+/// The type of `input` with another number of features.
+static RankedTensorType withFeatures(Value input, int64_t features) {
+  auto type = cast<RankedTensorType>(input.getType());
+  SmallVector<int64_t> shape(type.getShape());
+  shape.back() = features;
+  return type.clone(shape);
+}
+
+/// nn.linear becomes lora.linear or lora.dora_linear with factors that start as
+/// PEFT's do.
 void AttachAdapters::attach(nn::LinearOp linear, const AdaptedModule &adapted) {
   OpBuilder builder(linear);
   StringAttr module = builder.getStringAttr(modulePath(linear));
   int64_t in = nn::features(linear.getInput());
   int64_t out = nn::features(linear.getResult());
-  nn::ParamOp a = declareFactor(linear.getLoc(), module, ".lora_A.weight",
-                                adapted.rank, in);
-  nn::ParamOp b = declareFactor(linear.getLoc(), module, ".lora_B.weight", out,
-                                adapted.rank);
+  nn::ParamOp a =
+      declare(linear.getLoc(), module, ".lora_A.weight", {adapted.rank, in});
+  nn::ParamOp b =
+      declare(linear.getLoc(), module, ".lora_B.weight", {out, adapted.rank});
   bool random = match.config.init == peft::LoraInit::random;
   if (match.config.init == peft::LoraInit::gaussian) {
     a.setInit("gaussian");
@@ -189,31 +207,100 @@ void AttachAdapters::attach(nn::LinearOp linear, const AdaptedModule &adapted) {
   }
   // While B is zero no gradient reaches A.
   b.setInit(random ? "kaiming_uniform" : "zeros");
-  a.setZeroGradientAtStart(!random);
-  auto inputType = cast<RankedTensorType>(linear.getInput().getType());
-  SmallVector<int64_t> shape(inputType.getShape());
-  shape.back() = adapted.rank;
-  auto op = lora::LinearOp::create(
-      builder, linear.getLoc(), linear.getResult().getType(),
-      RankedTensorType::get(shape, inputType.getElementType()),
-      linear.getInput(), linear.getWeightAttr(), linear.getBiasAttr(),
-      FlatSymbolRefAttr::get(a.getSymNameAttr()),
-      FlatSymbolRefAttr::get(b.getSymNameAttr()), linear.getResidual(),
-      builder.getF64FloatAttr(adapted.scale),
-      builder.getF64FloatAttr(match.config.dropout), module);
-  linear.getResult().replaceAllUsesWith(op.getResult());
+  if (loraFA) {
+    a.setTrainable(false);
+    a.setSaved(true);
+  } else {
+    a.setZeroGradientAtStart(!random);
+  }
+  Value result =
+      match.config.dora
+          ? withMagnitude(builder, linear, a, b, adapted.scale)
+          : withFactors(builder, linear, a, b, adapted.scale);
+  linear.getResult().replaceAllUsesWith(result);
   linear.erase();
 }
 
+/// PiSSA and OLoRA start where the base is, because a frozen pair takes their
+/// start off again; the pairs make one product of twice the rank.
+nn::ParamOp AttachAdapters::joinWithStart(nn::ParamOp trained, int64_t axis) {
+  StringRef module = *trained.getModule();
+  StringRef factor = axis ? ".lora_B" : ".lora_A";
+  SmallVector<int64_t> shape(trained.getTensorType().getShape());
+  nn::ParamOp start = declare(trained.getLoc(), module,
+                              (factor + ".start").str(), shape);
+  shape[axis] *= 2;
+  nn::ParamOp joined = declare(trained.getLoc(), module,
+                               (factor + ".joined").str(), shape);
+  for (nn::ParamOp param : {trained, start})
+    param.setInit("given");
+  trained.setZeroGradientAtStart(false);
+  for (nn::ParamOp param : {start, joined})
+    param.setTrainable(false);
+  start.setSaved(true);
+  joined.setJoinedAttr(ArrayAttr::get(
+      &getContext(), {FlatSymbolRefAttr::get(trained.getSymNameAttr()),
+                      FlatSymbolRefAttr::get(start.getSymNameAttr())}));
+  return joined;
+}
+
+Value AttachAdapters::withFactors(OpBuilder &builder, nn::LinearOp linear,
+                                  nn::ParamOp a, nn::ParamOp b, double scale) {
+  auto symbol = [](nn::ParamOp param) {
+    return FlatSymbolRefAttr::get(param.getSymNameAttr());
+  };
+  FlatSymbolRefAttr trainedA, trainedB;
+  if (peft::startsFromWeights(match.config.init)) {
+    trainedA = symbol(a);
+    trainedB = symbol(b);
+    a = joinWithStart(a, 0);
+    b = joinWithStart(b, 1);
+  }
+  return lora::LinearOp::create(
+             builder, linear.getLoc(), linear.getResult().getType(),
+             withFeatures(linear.getInput(), a.getTensorType().getDimSize(0)),
+             linear.getInput(), linear.getWeightAttr(), linear.getBiasAttr(),
+             symbol(a), symbol(b), trainedA, trainedB, linear.getResidual(),
+             builder.getF64FloatAttr(scale),
+             builder.getF64FloatAttr(match.config.dropout),
+             builder.getStringAttr(modulePath(linear)))
+      .getResult();
+}
+
+/// DoRA: the magnitude starts as the norms, so that nothing changes at first.
+Value AttachAdapters::withMagnitude(OpBuilder &builder, nn::LinearOp linear,
+                                    nn::ParamOp a, nn::ParamOp b,
+                                    double scale) {
+  StringRef module = modulePath(linear);
+  int64_t out = nn::features(linear.getResult());
+  nn::ParamOp magnitude =
+      declare(linear.getLoc(), module, ".lora_magnitude_vector", {out});
+  magnitude.setInit("row_norms");
+  auto symbol = [](nn::ParamOp param) {
+    return FlatSymbolRefAttr::get(param.getSymNameAttr());
+  };
+  return lora::DoraLinearOp::create(
+             builder, linear.getLoc(), linear.getResult().getType(),
+             withFeatures(linear.getInput(), a.getTensorType().getDimSize(0)),
+             withFeatures(linear.getInput(), out),
+             RankedTensorType::get({out}, builder.getF32Type()),
+             linear.getInput(), linear.getWeightAttr(), linear.getBiasAttr(),
+             symbol(a), symbol(b), symbol(magnitude), linear.getResidual(),
+             builder.getF64FloatAttr(scale),
+             builder.getF64FloatAttr(match.config.dropout),
+             builder.getStringAttr(module))
+      .getResult();
+}
+
 /// modules_to_save: every parameter of those modules, under its plain name.
-void AttachAdapters::trainSaved(const ModelModules &modules) {
+LogicalResult AttachAdapters::trainSaved(const ModelModules &modules) {
   if (match.saved.empty())
-    return;
+    return success();
   llvm::StringSet<> saved;
   for (size_t module : match.saved)
     saved.insert(modules.infos[module].path);
   for (auto param : getOperation().getOps<nn::ParamOp>()) {
-    if (param.getTrainable() || !param.getModule())
+    if (param.getTrainable() || param.getSaved() || !param.getModule())
       continue;
     // A module is saved with everything below it.
     StringRef path = *param.getModule();
@@ -221,9 +308,12 @@ void AttachAdapters::trainSaved(const ModelModules &modules) {
       path = path.contains('.') ? path.rsplit('.').first : StringRef();
     if (path.empty())
       continue;
+    if (failed(checkTrainable(param)))
+      return failure();
     makeTrainable(param);
     param.setSavedName((savedPrefix + param.getSymName()).str());
   }
+  return success();
 }
 
 /// bias = all: every bias of the model; lora_only: those of adapted modules.
@@ -254,6 +344,21 @@ LogicalResult AttachAdapters::trainBiases(const ModelModules &modules) {
         (savedPrefix + path + (wrapped ? ".base_layer.bias" : ".bias")).str());
   }
   return success();
+}
+
+/// As PEFT's create_loraplus_optimizer groups them: B and whatever has one
+/// dimension.
+void AttachAdapters::setRates() {
+  if (loraPlusRatio == 1)
+    return;
+  emitRemark(getOperation().getLoc())
+      << "LoRA+: B and tensors of one dimension train at "
+      << loraPlusRatio.getValue() << " x the rate";
+  for (auto param : getOperation().getOps<nn::ParamOp>()) {
+    bool isB = param.getSymName().contains(".lora_B.");
+    if (param.getTrainable() && (isB || param.getTensorType().getRank() == 1))
+      param.setRateFactor(llvm::APFloat(loraPlusRatio.getValue()));
+  }
 }
 
 /// Leaves the normalised config, what was excluded, and a remark per kind.

@@ -31,8 +31,18 @@ struct ConvertBasePass : public peftc::impl::ConvertBaseBase<ConvertBasePass> {
     }
     for (auto parameter : getOperation().getOps<nn::ParamOp>()) {
       RankedTensorType stored = parameter.getTensorType();
-      if (parameter.getTrainable() || stored.getElementType() == element)
+      if (parameter.getTrainable() || parameter.getSaved() ||
+          parameter.getJoined() ||
+          stored.getElementType() == element)
         continue;
+      if (qw::isQuantized(stored.getElementType())) {
+        parameter.emitError()
+            << "is stored as " << stored.getElementType()
+            << ", which is not turned into " << type
+            << ": leave --base out, or start from the weights before "
+               "quantization";
+        return signalPassFailure();
+      }
       // What the file has does not change when a copy is converted again.
       if (!parameter.getSourceType())
         parameter.setSourceTypeAttr(TypeAttr::get(stored.getElementType()));

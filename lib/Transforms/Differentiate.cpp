@@ -55,8 +55,8 @@ Tape copyForward(OpBuilder &builder, func::FuncOp function, ValueRange inputs,
       shape.front() = rows;
       result.setType(type.clone(shape));
     }
-    if (auto linear = dyn_cast<lora::LinearOp>(copy); linear && !training)
-      linear.setDropoutAttr(builder.getF64FloatAttr(0.0));
+    if (isa<lora::LinearOp, lora::DoraLinearOp>(copy) && !training)
+      copy->setAttr("dropout", builder.getF64FloatAttr(0.0));
     tape.ops.push_back({copy, &op});
   }
   Operation *end = function.front().getTerminator();
@@ -72,6 +72,7 @@ public:
 
   void buildPass(StringRef name, bool training);
   void buildLogits();
+  void buildInitialize();
 
 private:
   func::FuncOp startFunction(StringRef name, ArrayRef<StringRef> ports,
@@ -197,6 +198,21 @@ void StepBuilder::buildPass(StringRef name, bool training) {
   func::ReturnOp::create(builder, function.getLoc());
 }
 
+/// `initialize`, where something starts as a function of parameters.
+void StepBuilder::buildInitialize() {
+  SmallVector<lora::DoraLinearOp> ops;
+  for (func::FuncOp function : {model.body, model.head})
+    function.walk([&](lora::DoraLinearOp op) { ops.push_back(op); });
+  if (ops.empty())
+    return;
+  func::FuncOp function = startFunction("initialize", {}, {});
+  for (lora::DoraLinearOp op : ops)
+    lora::DoraStartOp::create(builder, op.getLoc(), op.getWeightAttr(),
+                              op.getAAttr(), op.getBAttr(),
+                              op.getMagnitudeAttr(), op.getScaleAttr());
+  func::ReturnOp::create(builder, function.getLoc());
+}
+
 /// `logits`: the head on one chosen token per row, for generation.
 void StepBuilder::buildLogits() {
   int64_t batch = model.ids.getDimSize(0);
@@ -268,6 +284,12 @@ struct DifferentiatePass
   using DifferentiateBase::DifferentiateBase;
 
   void runOnOperation() override {
+    if (optimizer != "adamw" && optimizer != "adamw8bit") {
+      emitError(getOperation().getLoc())
+          << "optimizer '" << optimizer << "' is none of adamw, adamw8bit";
+      return signalPassFailure();
+    }
+    bool coded = optimizer == "adamw8bit";
     FailureOr<Model> model = findModel(getOperation());
     if (failed(model) || failed(checkRules(*model)))
       return signalPassFailure();
@@ -288,12 +310,14 @@ struct DifferentiatePass
 
     OpBuilder states(model->body);
     Type compute = model->compute();
-    buildStates(states, sums, model->ids.getDimSize(0), model->vocab, compute);
+    buildStates(states, sums, model->ids.getDimSize(0), model->vocab, compute,
+                coded);
     StepBuilder step(*model, sums, headChunkBytes);
     step.buildPass("micro_step", /*training=*/true);
-    buildUpdate(getOperation(), sums, compute);
+    buildUpdate(getOperation(), sums, compute, coded);
     step.buildPass("eval", /*training=*/false);
     step.buildLogits();
+    step.buildInitialize();
     model->body.erase();
     model->head.erase();
     countBackwardOps();
@@ -303,7 +327,8 @@ struct DifferentiatePass
     getOperation().walk([&](Operation *op) {
       if (isa<nn::LinearDxOp, nn::LinearDwOp, nn::BiasDwOp, nn::RMSNormDxOp,
               nn::RMSNormDwOp, nn::AttentionGradOp, nn::SwigluGradOp,
-              nn::EmbedDwOp, lora::LinearDxOp, lora::DownDwOp>(op))
+              nn::GegluGradOp, nn::SoftcapGradOp, nn::ConcatOp, nn::EmbedDwOp,
+              lora::LinearDxOp, lora::DownDwOp, lora::DoraScaleOp, lora::DoraDwOp, lora::DropoutOp>(op))
         ++backwardOps;
     });
   }

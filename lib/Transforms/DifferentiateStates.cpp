@@ -2,6 +2,7 @@
 #include "DifferentiateStates.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace peftc;
@@ -15,10 +16,19 @@ struct FixedState {
   StringRef role;
 };
 
+// As bitsandbytes has it: blocks of elements that share a magnitude, and the
+// size from which on it pays.
+constexpr int64_t momentBlock = 256, leastCodedElements = 4096;
+
+bool hasCodedMoments(nn::ParamOp parameter) {
+  return parameter.getTensorType().getNumElements() >= leastCodedElements;
+}
+
 } // namespace
 
 void peftc::buildStates(OpBuilder &builder, const GradientSums &sums,
-                        int64_t batch, int64_t vocab, Type compute) {
+                        int64_t batch, int64_t vocab, Type compute,
+                        bool coded) {
   Type f64 = builder.getF64Type(), i64 = builder.getI64Type(),
        i32 = builder.getI32Type(), f32 = builder.getF32Type();
   const FixedState fixed[] = {{"loss_sum", f64, 1, "sum"},
@@ -68,13 +78,20 @@ void peftc::buildStates(OpBuilder &builder, const GradientSums &sums,
     for (auto [use, sum] : llvm::enumerate(sums.sums(parameter)))
       add(parameter.getLoc(), sum, type, "gradient", of,
           builder.getI64IntegerAttr(use));
-    add(parameter.getLoc(), (name + ".m").str(), type, "moment", of);
-    add(parameter.getLoc(), (name + ".v").str(), type, "moment", of);
+    bool codes = coded && hasCodedMoments(parameter);
+    auto moments = codes ? type.clone(builder.getIntegerType(8, false)) : type;
+    for (StringRef moment : {".m", ".v"}) {
+      add(parameter.getLoc(), (name + moment).str(), moments, "moment", of);
+      int64_t blocks = llvm::divideCeil(type.getNumElements(), momentBlock);
+      if (codes)
+        add(parameter.getLoc(), (name + moment + ".scale").str(),
+            RankedTensorType::get({blocks}, f32), "moment", of);
+    }
   }
 }
 
 void peftc::buildUpdate(ModuleOp module, const GradientSums &sums,
-                        Type compute) {
+                        Type compute, bool coded) {
   auto builder = OpBuilder::atBlockEnd(module.getBody());
   Location loc = NameLoc::get(builder.getStringAttr("update"));
   auto function = func::FuncOp::create(builder, loc, "update",
@@ -100,10 +117,16 @@ void peftc::buildUpdate(ModuleOp module, const GradientSums &sums,
     auto symbol = [&](const Twine &text) {
       return FlatSymbolRefAttr::get(builder.getContext(), text.str());
     };
+    FlatSymbolRefAttr scales[2];
+    if (coded && hasCodedMoments(parameter)) {
+      scales[0] = symbol(name + ".m.scale");
+      scales[1] = symbol(name + ".v.scale");
+    }
     nn::AdamWOp::create(
         builder, parameter.getLoc(), symbol(name),
         symbol(sums.sums(parameter).front()), symbol(name + ".m"),
-        symbol(name + ".v"), builder.getF64FloatAttr(1.0),
+        symbol(name + ".v"), scales[0], scales[1],
+        builder.getF64FloatAttr(parameter.getRateFactor().convertToDouble()),
         parameter.getNoDecay() ? UnitAttr() : builder.getUnitAttr());
     for (const std::string &use : sums.sums(parameter))
       nn::ClearOp::create(builder, parameter.getLoc(), use);

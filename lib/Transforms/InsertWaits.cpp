@@ -167,7 +167,7 @@ LogicalResult EntryWaits::addAccess(Value value, bool write,
            << *buffer.getArena() << ", the plan has " << maps.size();
   auto type = cast<RankedTensorType>(buffer.getType());
   uint64_t bytes =
-      type.getNumElements() * peft::byteSize(*dtypeOf(type.getElementType()));
+      peft::byteCount(*dtypeOf(type.getElementType()), type.getNumElements());
   uint64_t begin = *buffer.getOffset();
   accesses.push_back(
       {static_cast<int64_t>(*buffer.getArena()), begin, begin + bytes, write});

@@ -34,7 +34,7 @@ FailureOr<uint64_t> bytesOf(plan::BufferOp buffer) {
   if (!dtype)
     return buffer.emitOpError("has type ")
            << buffer.getType() << ", which has no size in bytes";
-  return type.getNumElements() * peft::byteSize(*dtype);
+  return peft::byteCount(*dtype, type.getNumElements());
 }
 
 struct PlanMemoryPass : public peftc::impl::PlanMemoryBase<PlanMemoryPass> {

@@ -123,8 +123,13 @@ private:
             specialize(*head, {rows.clone(computeType)}, computeType, count)))
       return failure();
     for (Value logits : head->getBody().front().getTerminator()->getOperands())
-      logits.setType(cast<RankedTensorType>(logits.getType())
-                         .clone(Float32Type::get(&getContext())));
+      while (logits) {
+        logits.setType(cast<RankedTensorType>(logits.getType())
+                           .clone(Float32Type::get(&getContext())));
+        // What is capped are logits already.
+        auto cap = logits.getDefiningOp<nn::SoftcapOp>();
+        logits = cap ? cap.getInput() : Value();
+      }
     updateType(*head);
     return success();
   }

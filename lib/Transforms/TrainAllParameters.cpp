@@ -11,6 +11,15 @@ namespace peftc {
 #include "peftc/Transforms/Passes.h.inc"
 } // namespace peftc
 
+LogicalResult peftc::checkTrainable(nn::ParamOp param) {
+  Type element = param.getTensorType().getElementType();
+  if (!qw::isQuantized(element))
+    return success();
+  return param.emitError() << "is stored as " << element
+                           << " and cannot train; train LoRA adapters on it, "
+                              "or start from the weights before quantization";
+}
+
 void peftc::makeTrainable(nn::ParamOp param) {
   RankedTensorType stored = param.getTensorType();
   param.setTrainable(true);
@@ -32,6 +41,8 @@ struct TrainAllParameters
                             << "exclude each other";
         return signalPassFailure();
       }
+      if (failed(checkTrainable(param)))
+        return signalPassFailure();
       makeTrainable(param);
       ++trained;
       any = true;

@@ -93,14 +93,17 @@ private:
         ++checked;
         if (!isForward(&op))
           return refuse(&op) << "it is no op of the forward direction";
-        if (!adapted && isa<lora::LinearOp>(op))
+        if (!adapted && isa<lora::LinearOp, lora::DoraLinearOp>(op))
           return refuse(&op) << "adapters come later";
       }
     return success();
   }
 
   LogicalResult verifyStep() {
-    if (failed(verifyFunctions({"micro_step", "update", "eval", "logits"})))
+    SmallVector<StringRef> names = {"micro_step", "update", "eval", "logits"};
+    if (getOperation().lookupSymbol<func::FuncOp>("initialize"))
+      names.push_back("initialize");
+    if (failed(verifyFunctions(names)))
       return failure();
     WalkResult result = getOperation().walk([&](Operation *op) {
       ++checked;

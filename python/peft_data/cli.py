@@ -1,4 +1,4 @@
-"""The command `peft-data`: tokenize, encode, decode, show."""
+"""The command `peft-data`: tokenize, encode, decode, show, init-adapter."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ import sys
 from peft_data import __version__
 from peft_data.errors import IO_ERROR, USAGE, DataError
 from peft_data.files import open_input
+from peft_data.hub import resolve_model
 from peft_data.rows import (
     UNTRAINED,
     RowMaker,
@@ -73,7 +74,10 @@ def _make_parser():
         command.set_defaults(run=run)
         return command
 
-    tokenize = add("tokenize", _tokenize, "write a token file from JSONL")
+    def with_tokenizer(run):
+        return lambda options: run(options, ModelTokenizer(options.model))
+
+    tokenize = add("tokenize", with_tokenizer(_tokenize), "write a token file from JSONL")
     tokenize.add_argument("--seq", required=True, type=_positive, metavar="N")
     tokenize.add_argument("--data", required=True, metavar="FILE.jsonl")
     tokenize.add_argument("-o", dest="output", required=True, metavar="FILE")
@@ -88,14 +92,31 @@ def _make_parser():
         action="store_true",
         help="do not end texts and completions with the EOS token",
     )
-    encode = add("encode", _encode, "JSON lines of text to lines of ids")
+    encode = add("encode", with_tokenizer(_encode), "JSON lines of text to lines of ids")
     encode.add_argument("--chat", action="store_true")
-    decode = add("decode", _decode, "lines of ids to JSON lines of text")
+    decode = add("decode", with_tokenizer(_decode), "lines of ids to JSON lines of text")
     decode.add_argument("--skip-special", action="store_true")
-    show = add("show", _show, "print one row, its trained tokens marked")
+    show = add("show", with_tokenizer(_show), "print one row, its trained tokens marked")
     show.add_argument("--data", required=True, metavar="FILE.safetensors")
     show.add_argument("--row", type=int, default=0, metavar="N")
+    start = add(
+        "init-adapter",
+        _init_adapter,
+        "write what an adapter starts from (PiSSA, OLoRA), as peft-run asks"
+        " for it in JSON on standard input",
+    )
+    start.add_argument("-o", dest="output", required=True, metavar="DIR")
     return parser
+
+
+def _init_adapter(options):
+    from peft_data.init_adapter import write_start
+
+    try:
+        request = json.load(sys.stdin)
+    except ValueError as error:
+        raise DataError(f"standard input: not JSON: {error}") from error
+    write_start(request, resolve_model(options.model), options.output)
 
 
 def _check_output(options, tokenizer):
@@ -253,7 +274,7 @@ def main(arguments=None):
             stream.reconfigure(encoding="utf-8")
     options = _make_parser().parse_args(arguments)
     try:
-        options.run(options, ModelTokenizer(options.model))
+        options.run(options)
         sys.stdout.flush()
     except DataError as error:
         sys.stderr.write(f"peft-data: error: {error}\n")

@@ -133,7 +133,7 @@ static bool typeFits(std::string_view alternatives, DType type,
     std::string_view one = nextPart(alternatives, '|');
     if (one == "C")
       mayCompute = true;
-    else if (one == "W" && isFloat(type))
+    else if ((one == "W" && isFloat(type)) || (one == "Q" && isQuantized(type)))
       return true;
     else if (one == name(type))
       return true;

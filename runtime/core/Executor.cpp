@@ -13,10 +13,6 @@ static std::string quoted(std::string_view text) {
   return "'" + std::string(text) + "'";
 }
 
-static uint64_t elements(const Buffer &buffer) {
-  return buffer.size / byteSize(buffer.dtype);
-}
-
 Expected<std::unique_ptr<Executor>>
 Executor::create(Plan plan, BoundWeights weights,
                  std::unique_ptr<Device> device,
@@ -32,6 +28,7 @@ Executor::create(Plan plan, BoundWeights weights,
   PEFT_TRY(executor->deviceValue->load(executor->planValue,
                                        executor->weightsValue.bytes));
   PEFT_TRY(executor->initialize(options.seed));
+  PEFT_TRY(executor->startParameters());
   return executor;
 }
 
@@ -99,9 +96,9 @@ Status Executor::initialize(uint64_t seed) {
         continue;
       }
     }
-    for (uint64_t first = 0; first < elements(buffer); first += pieceElements) {
+    for (uint64_t first = 0; first < buffer.elements(); first += pieceElements) {
       std::span<float> part(piece.data(),
-                            std::min(pieceElements, elements(buffer) - first));
+                            std::min(pieceElements, buffer.elements() - first));
       values.produce(first, part);
       narrow(buffer.dtype, part, rounded.data());
       uint64_t size = byteSize(buffer.dtype);
@@ -123,6 +120,11 @@ Status Executor::run(std::string_view name) {
   return deviceValue->run(entry);
 }
 
+Status Executor::startParameters() {
+  uint32_t entry = planValue.findEntry("initialize");
+  return entry == none ? Status() : deviceValue->run(entry);
+}
+
 static Status noPort(std::string_view port) {
   return usageError("the plan has no port " + quoted(port));
 }
@@ -134,7 +136,7 @@ static Status checkPort(const Plan &plan, uint32_t port, DType type,
   if (buffer.dtype == type && buffer.size == bytes)
     return {};
   return usageError("port " + quoted(plan.ports[port].name) + " holds " +
-                    std::to_string(elements(buffer)) + " elements of " +
+                    std::to_string(buffer.elements()) + " elements of " +
                     std::string(name(buffer.dtype)) + ", given are " +
                     std::to_string(bytes / byteSize(type)) + " of " +
                     std::string(name(type)));
@@ -156,6 +158,23 @@ Status Executor::readPort(std::string_view name, DType type,
     return noPort(name);
   PEFT_TRY(checkPort(planValue, port, type, bytes.size()));
   return deviceValue->read(planValue.ports[port].buffer, 0, bytes);
+}
+
+Status Executor::postOutput(std::string_view name, unsigned slot) {
+  uint32_t port = planValue.findPort(name);
+  if (port == none)
+    return noPort(name);
+  uint32_t buffer = planValue.ports[port].buffer;
+  return deviceValue->post(slot, buffer, planValue.buffers[buffer].size);
+}
+
+Status Executor::collectPort(std::string_view name, unsigned slot, DType type,
+                             std::span<std::byte> bytes) {
+  uint32_t port = planValue.findPort(name);
+  if (port == none)
+    return noPort(name);
+  PEFT_TRY(checkPort(planValue, port, type, bytes.size()));
+  return deviceValue->collect(slot, bytes);
 }
 
 template <typename T> static std::span<const std::byte> one(const T &value) {
@@ -212,7 +231,7 @@ Status Executor::clear(std::string_view name) {
 //===----------------------------------------------------------------------===//
 
 uint64_t Executor::parameterElements(size_t index) const {
-  return elements(planValue.buffers[planValue.parameters[index].buffer]);
+  return planValue.buffers[planValue.parameters[index].buffer].elements();
 }
 
 Status Executor::readParameter(size_t index, uint64_t offset,

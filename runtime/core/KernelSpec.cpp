@@ -3,6 +3,7 @@
 
 #include "../schema/CpuWorkspace.h"
 #include "../schema/CudaWorkspace.h"
+#include "../schema/QuantizedParts.h"
 
 #include <unordered_map>
 
@@ -22,6 +23,8 @@ namespace peft {
   spec.operands.push_back({#operand, shape, types, Access::in, true});
 #define OUT(operand, shape, types)                                             \
   spec.operands.push_back({#operand, shape, types, Access::out, false});
+#define OPTIONAL_OUT(operand, shape, types)                                    \
+  spec.operands.push_back({#operand, shape, types, Access::out, true});
 #define INOUT(operand, shape, types)                                           \
   spec.operands.push_back({#operand, shape, types, Access::inout, false});
 #define ATTRIBUTES
@@ -56,6 +59,7 @@ static std::vector<KernelSpec> describeAll() {
 #define IN(name, shape, types)
 #define OPTIONAL_IN(name, shape, types)
 #define OUT(name, shape, types)
+#define OPTIONAL_OUT(name, shape, types)
 #define INOUT(name, shape, types)
 #define ATTRIBUTES
 #define INTEGER(name, byDefault, least, most)

@@ -60,7 +60,7 @@ private:
       value = static_cast<To>(source);
   }
   void dtype(fb::DType source, DType &value) {
-    enumerator(source, fb::DType::i8, "element type", value);
+    enumerator(source, fb::DType::fp4, "element type", value);
   }
   /// Decodes a vector of tables, each by the overload of `one`.
   template <typename From, typename To>
@@ -120,6 +120,11 @@ void Decoder::one(const fb::Weight &source, Weight &weight) {
   dtype(source.dtype(), weight.dtype);
   numbers(source.shape(), weight.shape);
   tables(source.slices(), weight.slices);
+  enumerator(source.part(), fb::WeightPart::tables, "part of a weight",
+             weight.part);
+  weight.of = source.of();
+  weight.block = source.block();
+  weight.nested = source.nested();
 }
 
 void Decoder::one(const fb::Initializer &source, Initializer &initializer) {
@@ -150,6 +155,8 @@ void Decoder::one(const fb::Parameter &source, Parameter &parameter) {
   parameter.decay = source.decay();
   parameter.zeroGradientAtStart = source.zero_gradient_at_start();
   dtype(source.source_type(), parameter.sourceType);
+  parameter.firstScale = source.first_scale();
+  parameter.secondScale = source.second_scale();
 }
 
 void Decoder::one(const fb::Port &source, Port &port) {

@@ -69,7 +69,8 @@ Offset<fb::Weight> Encoder::weight(const Weight &weight) {
     return fb::CreateSlice(builder, slice.axis, slice.start, slice.extent);
   });
   return fb::CreateWeight(builder, name, as<fb::DType>(weight.dtype), shape,
-                          slices);
+                          slices, as<fb::WeightPart>(weight.part), weight.of,
+                          weight.block, weight.nested);
 }
 
 Offset<fb::Parameter> Encoder::parameter(const Parameter &parameter) {
@@ -79,7 +80,8 @@ Offset<fb::Parameter> Encoder::parameter(const Parameter &parameter) {
   return fb::CreateParameter(
       builder, name, module, parameter.buffer, gradients, parameter.firstMoment,
       parameter.secondMoment, parameter.group, parameter.decay,
-      parameter.zeroGradientAtStart, as<fb::DType>(parameter.sourceType));
+      parameter.zeroGradientAtStart, as<fb::DType>(parameter.sourceType),
+      parameter.firstScale, parameter.secondScale);
 }
 
 Offset<fb::Attribute> Encoder::attribute(const Attribute &attribute) {

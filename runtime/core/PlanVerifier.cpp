@@ -98,6 +98,7 @@ Status verifier::checkHeader(const Plan &plan) {
   PEFT_TRY(checkRange(plan.shard, 1, 4096, "shard"));
   PEFT_TRY(checkRange(plan.tensorParallel, 1, 4096, "tensorParallel"));
   PEFT_TRY(checkRange(plan.streams.size(), 1, maxStreams, "number of streams"));
+  PEFT_TRY(checkRange(plan.arenas.size(), 0, maxArenas, "number of arenas"));
   return {};
 }
 

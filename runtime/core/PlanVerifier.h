@@ -17,6 +17,7 @@
 namespace peft::verifier {
 
 constexpr size_t maxStreams = 8;
+constexpr size_t maxArenas = 16;
 /// Larger than any machine's memory, small enough that sums never overflow.
 constexpr uint64_t maxBytes = uint64_t(1) << 48;
 constexpr uint64_t maxExtent = 0x7fffffff; ///< of one dimension

@@ -2,8 +2,10 @@
 #include "peft/KernelSpec.h"
 #include "peft/MemoryReport.h"
 
+#include <algorithm>
 #include <map>
 #include <tuple>
+#include <vector>
 
 namespace peft {
 
@@ -20,8 +22,18 @@ private:
   void addConversion(std::string_view where, std::string_view operand,
                      DType from, DType to, std::string_view example);
 
+  using StorageKey = std::tuple<BufferClass, DType, bool>;
+  /// Bytes [begin, end) of an arena.
+  struct Range {
+    uint32_t arena;
+    uint64_t begin, end;
+    auto operator<=>(const Range &) const = default;
+  };
+  static uint64_t coveredBytes(std::vector<Range> ranges);
+
   const Plan &plan;
-  std::map<std::tuple<BufferClass, DType, bool>, StorageTypes> storage;
+  std::map<StorageKey, StorageTypes> storage;
+  std::map<StorageKey, std::vector<Range>> places; ///< in arenas
   std::map<std::tuple<std::string_view, DType>, ComputeTypes> compute;
   std::map<std::tuple<std::string_view, std::string_view, DType, DType>,
            Conversion>
@@ -57,7 +69,8 @@ void LedgerBuilder::addLaunch(const Launch &launch) {
   row.compute = type;
   ++row.launches;
   for (size_t i = 0; i < spec.operands.size(); ++i)
-    if (spec.operands[i].types == "W" && buffer(i) && spec.name != "embed_fwd")
+    if (spec.operands[i].types.starts_with("W") && buffer(i) &&
+        spec.name != "embed_fwd")
       addConversion(spec.name, spec.operands[i].name, buffer(i)->dtype, type,
                     buffer(i)->name);
   if (spec.name == "cast" || spec.name == "gather_rows" ||
@@ -68,16 +81,39 @@ void LedgerBuilder::addLaunch(const Launch &launch) {
   }
 }
 
+/// The bytes that at least one of the ranges has.
+uint64_t LedgerBuilder::coveredBytes(std::vector<Range> ranges) {
+  std::ranges::sort(ranges);
+  uint64_t bytes = 0, end = 0;
+  uint32_t arena = none;
+  for (const Range &range : ranges) {
+    if (range.arena != arena)
+      end = 0;
+    arena = range.arena;
+    if (range.end > end)
+      bytes += range.end - std::max(end, range.begin);
+    end = std::max(end, range.end);
+  }
+  return bytes;
+}
+
 TypeLedger LedgerBuilder::build() {
   for (const Buffer &buffer : plan.buffers) {
     bool mapped = buffer.arena == none;
-    StorageTypes &row = storage[{buffer.kind, buffer.dtype, mapped}];
+    StorageKey key{buffer.kind, buffer.dtype, mapped};
+    StorageTypes &row = storage[key];
     row.kind = buffer.kind;
     row.dtype = buffer.dtype;
     row.mapped = mapped;
     ++row.tensors;
-    row.bytes += buffer.size;
+    if (mapped)
+      row.bytes += buffer.size;
+    else
+      places[key].push_back(
+          {buffer.arena, buffer.offset, buffer.offset + buffer.size});
   }
+  for (const auto &[key, ranges] : places)
+    storage[key].bytes = coveredBytes(ranges);
   for (const Initializer &start : plan.initializers)
     if (start.kind == Initializer::Kind::weight)
       addConversion("load", "weight", plan.weights[start.weight].dtype,

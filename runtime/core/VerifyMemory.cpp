@@ -7,6 +7,10 @@ namespace peft::verifier {
 
 static std::string number(uint64_t value) { return std::to_string(value); }
 
+static uint64_t quotientUp(uint64_t value, uint64_t step) {
+  return value / step + (value % step != 0);
+}
+
 static Status checkArena(const Arena &arena) {
   if (arena.space == Space::mapping)
     return badInput("an arena cannot lie in a file mapping");
@@ -63,6 +67,66 @@ static Status checkWeight(const Plan &plan, const Weight &weight) {
                       number(slice.extent) + ") is not inside the extent " +
                       number(extent));
   }
+  return {};
+}
+
+/// What one part of a quantized tensor has to look like beside its codes.
+static Status checkPart(const Plan &plan, const Weight &weight) {
+  if (weight.of >= plan.weights.size() ||
+      plan.weights[weight.of].part != WeightPart::codes)
+    return badInput("it is a part of weight " + number(weight.of) +
+                    ", which is no codes");
+  const Weight &codes = plan.weights[weight.of];
+  uint64_t elements = codes.shape[0] * codes.shape[1];
+  bool packed = isPacked(codes.dtype);
+  uint64_t blocks =
+      packed ? quotientUp(elements, codes.block) : codes.shape[0];
+  DType dtype = DType::f32;
+  uint64_t needed = 0;
+  switch (weight.part) {
+  case WeightPart::absmax:
+    dtype = codes.nested ? DType::u8 : DType::f32;
+    needed = blocks;
+    break;
+  case WeightPart::nestedAbsmax:
+    needed = codes.nested ? quotientUp(blocks, codes.nested) : 0;
+    break;
+  case WeightPart::tables:
+    needed = !packed ? 0 : codes.nested ? nestedTables : codeTable;
+    break;
+  case WeightPart::whole:
+  case WeightPart::codes:
+    break;
+  }
+  if (weight.dtype != dtype || weight.shape.size() != 1 ||
+      weight.shape[0] != needed)
+    return badInput("it is not the " + number(needed) + " elements of " +
+                    std::string(name(dtype)) + " that codes " +
+                    quoted(codes.name) + " need");
+  return {};
+}
+
+static Status checkQuantized(const Plan &plan, const Weight &weight) {
+  bool codes = weight.part == WeightPart::codes;
+  if (isPacked(weight.dtype) && !codes)
+    return badInput("only codes are of type " +
+                    std::string(name(weight.dtype)));
+  bool hasBlocks = weight.block != 0 || weight.nested != 0;
+  if (weight.part == WeightPart::whole)
+    return hasBlocks || weight.of != none
+               ? badInput("it has blocks, but is not quantized")
+               : Status();
+  if (!weight.slices.empty())
+    return badInput("a quantized weight cannot be cut over ranks");
+  if (!codes)
+    return hasBlocks ? badInput("only codes have blocks")
+                     : checkPart(plan, weight);
+  if (!isQuantized(weight.dtype) || weight.shape.size() != 2 ||
+      weight.of != none)
+    return badInput("codes are nf4, fp4 or i8 of two dimensions");
+  if (isPacked(weight.dtype) ? weight.block == 0 : hasBlocks)
+    return badInput("its block size is " + number(weight.block) +
+                    ": 4-bit codes have one, i8 has none");
   return {};
 }
 
@@ -146,7 +210,7 @@ static Status checkBuffer(const Plan &plan, const Buffer &buffer) {
   PEFT_TRY(checkText(buffer.name, "name"));
   Expected<uint64_t> elements = countElements(buffer.shape, 2);
   PEFT_TRY(elements.status());
-  uint64_t bytes = *elements * byteSize(buffer.dtype);
+  uint64_t bytes = byteCount(buffer.dtype, *elements);
   if (bytes != buffer.size)
     return badInput("its size is " + number(buffer.size) + ", " +
                     number(*elements) + " elements of " +
@@ -188,6 +252,11 @@ Status checkMemory(const Plan &plan) {
     std::string where = label("weights", i, weight.name);
     PEFT_TRY(checkWeight(plan, weight).in(where));
     PEFT_TRY(names.add(weight.name).in(where));
+  }
+  for (size_t i = 0; i < plan.weights.size(); ++i) {
+    const Weight &weight = plan.weights[i];
+    PEFT_TRY(checkQuantized(plan, weight)
+                 .in(label("weights", i, weight.name)));
   }
   for (size_t i = 0; i < plan.buffers.size(); ++i) {
     Status status = checkBuffer(plan, plan.buffers[i]);

@@ -1,15 +1,12 @@
 //===- VerifyRoles.cpp - initializers, groups, parameters, ports ----------===//
 #include "PlanVerifier.h"
 
+#include "peft/DynamicMap.h"
 #include "peft/FloatTypes.h"
 
 #include <cmath>
 
 namespace peft::verifier {
-
-static uint64_t elements(const Buffer &buffer) {
-  return buffer.size / byteSize(buffer.dtype);
-}
 
 /// Buffer `index` must be persistent, in an arena and of `dtype`.
 static Status checkPersistent(const Plan &plan, uint32_t index,
@@ -28,9 +25,9 @@ static Status checkTyped(const Plan &plan, uint32_t index, DType dtype,
                          uint64_t count, const char *role) {
   PEFT_TRY(checkPersistent(plan, index, role));
   const Buffer &buffer = plan.buffers[index];
-  if (buffer.dtype != dtype || elements(buffer) != count)
+  if (buffer.dtype != dtype || buffer.elements() != count)
     return badInput(std::string(role) + " " + quoted(buffer.name) + " has " +
-                    std::to_string(elements(buffer)) + " elements of " +
+                    std::to_string(buffer.elements()) + " elements of " +
                     std::string(name(buffer.dtype)) + ", needed are " +
                     std::to_string(count) + " of " + std::string(name(dtype)));
   return {};
@@ -57,9 +54,9 @@ static Status checkInitializer(const Plan &plan, const Initializer &start) {
     held *= extent;
   if (!weight.slices.empty())
     held = held / weight.shape[weight.slices[0].axis] * weight.slices[0].extent;
-  if (held != elements(buffer))
+  if (held != buffer.elements())
     return badInput("buffer " + quoted(buffer.name) + " has " +
-                    std::to_string(elements(buffer)) + " elements, weight " +
+                    std::to_string(buffer.elements()) + " elements, weight " +
                     quoted(weight.name) + " has " + std::to_string(held));
   if (buffer.dtype != weight.dtype &&
       !(isFloat(buffer.dtype) && isFloat(weight.dtype)))
@@ -104,17 +101,31 @@ static Status checkParameter(const Plan &plan, const Parameter &parameter) {
     return badInput("it is of group " + std::to_string(parameter.group) +
                     " of " + std::to_string(plan.groups.size()));
   PEFT_TRY(checkPersistent(plan, parameter.buffer, "its buffer"));
-  uint64_t count = elements(plan.buffers[parameter.buffer]);
+  uint64_t count = plan.buffers[parameter.buffer].elements();
   auto check = [&](uint32_t index, const char *role) {
     return checkTyped(plan, index, DType::f32, count, role);
   };
   PEFT_TRY(check(parameter.buffer, "its buffer"));
-  if (parameter.gradients.empty())
-    return badInput("it has no gradient");
+  bool coded = parameter.firstScale != none || parameter.secondScale != none;
+  bool moments = parameter.firstMoment != none ||
+                 parameter.secondMoment != none || coded;
+  if (!parameter.trains())
+    return moments ? badInput("it has moments, but no gradient") : Status();
   for (uint32_t gradient : parameter.gradients)
     PEFT_TRY(check(gradient, "gradient"));
-  PEFT_TRY(check(parameter.firstMoment, "firstMoment"));
-  return check(parameter.secondMoment, "secondMoment");
+  if (!coded) {
+    PEFT_TRY(check(parameter.firstMoment, "firstMoment"));
+    return check(parameter.secondMoment, "secondMoment");
+  }
+  PEFT_TRY(checkTyped(plan, parameter.firstMoment, DType::u8, count,
+                      "firstMoment"));
+  PEFT_TRY(checkTyped(plan, parameter.secondMoment, DType::u8, count,
+                      "secondMoment"));
+  uint64_t blocks = count / momentBlock + (count % momentBlock != 0);
+  PEFT_TRY(checkTyped(plan, parameter.firstScale, DType::f32, blocks,
+                      "firstScale"));
+  return checkTyped(plan, parameter.secondScale, DType::f32, blocks,
+                    "secondScale");
 }
 
 static Status checkPort(const Plan &plan, const Port &port) {
@@ -122,7 +133,7 @@ static Status checkPort(const Plan &plan, const Port &port) {
     return badInput("it has no name");
   PEFT_TRY(checkText(port.name, "name"));
   PEFT_TRY(checkPersistent(plan, port.buffer, "its buffer"));
-  uint64_t count = elements(plan.buffers[port.buffer]);
+  uint64_t count = plan.buffers[port.buffer].elements();
   if (port.kind == Port::Kind::scalar && count != 1)
     return badInput("a scalar has one element, this one has " +
                     std::to_string(count));

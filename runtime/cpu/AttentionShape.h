@@ -22,6 +22,9 @@ struct AttentionShape {
   uint64_t batch, seq, heads, kvHeads, headDim, window, blocks;
   float scale;
   float scale2; ///< scale x log2(e): softmax in base 2
+  /// With a soft cap: scale / softcap, and tiles of scores hold the hyperbolic
+  /// tangents, of which scale2 is softcap x log2(e). 0: no cap.
+  float capScale;
   const int32_t *segments;
 
   uint64_t group() const { return heads / kvHeads; }
@@ -36,7 +39,7 @@ struct AttentionShape {
 
 /// `op` is kernels::attention_fwd or _bwd by its enumerators.
 struct AttentionAttributes {
-  int seq, heads, kvHeads, headDim, window, scale;
+  int seq, heads, kvHeads, headDim, window, scale, softcap;
 };
 
 inline AttentionShape attentionShape(const Call &call, uint64_t rows,
@@ -54,8 +57,10 @@ inline AttentionShape attentionShape(const Call &call, uint64_t rows,
   shape.window = number(at.window);
   shape.blocks = (shape.seq + blockSize - 1) / blockSize;
   shape.scale = static_cast<float>(call.real(at.scale));
+  const float softcap = static_cast<float>(call.real(at.softcap));
+  shape.capScale = softcap > 0 ? shape.scale / softcap : 0;
   // Zero times a masked score, minus infinity, would be NaN.
-  float scale2 = shape.scale * log2e;
+  float scale2 = (softcap > 0 ? softcap : shape.scale) * log2e;
   shape.scale2 = scale2 > 1e-30f ? scale2 : 1e-30f;
   shape.segments = segments.as<int32_t>();
   return shape;
@@ -112,6 +117,25 @@ inline bool sees(const AttentionShape &shape, uint64_t row, uint64_t query,
     return true;
   const int32_t *segments = shape.segments + row * shape.seq;
   return segments[query] == segments[key];
+}
+
+/// Scores become what their softmax and its gradient read: with a soft cap,
+/// tanh(score x capScale). Before the mask.
+inline void capScores(const AttentionShape &shape, float *scores) {
+  if (shape.capScale == 0)
+    return;
+  const Lanes factor = broadcast(shape.capScale);
+  for (uint64_t i = 0; i < blockSize * blockSize; i += laneCount) {
+    F32 *at = reinterpret_cast<F32 *>(scores + i);
+    store(at, tanh(load(at) * factor));
+  }
+}
+
+/// The derivative of a capped score, over that of the score itself, given its
+/// tanh; zero for a masked one, which is minus infinity.
+PEFT_INLINE Lanes capSlope(Lanes capped) {
+  return maximum(broadcast(0), fma(broadcast(0) - capped, capped,
+                                   broadcast(1)));
 }
 
 } // namespace peft::cpu::PEFT_PATH

@@ -256,8 +256,9 @@ Status CpuDevice::read(uint32_t buffer, uint64_t offset,
 MemoryUse CpuDevice::memoryUse() const {
   MemoryUse use;
   for (size_t i = 0; i < arenas.size(); ++i) {
-    use.arenaBytes += plan->arenas[i].size;
-    use.highWaterBytes += highWater[i];
+    const bool scratch = plan->arenas[i].space != Space::device;
+    (scratch ? use.scratchBytes : use.arenaBytes) += plan->arenas[i].size;
+    (scratch ? use.scratchHighWaterBytes : use.highWaterBytes) += highWater[i];
     use.residentBytes += arenas[i].residentBytes();
   }
   return use;

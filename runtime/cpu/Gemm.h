@@ -10,6 +10,7 @@
 #define PEFT_CPU_GEMM_H
 
 #include "Dropout.h"
+#include "Quantized.h"
 
 namespace peft::cpu {
 
@@ -19,6 +20,7 @@ struct Product {
   Operand left, right;
   bool leftTransposed = false, rightTransposed = false;
   uint64_t depth = 0;
+  Quantized rightQuantized = {}; ///< what `right` holds the codes of
 };
 
 enum class Masked : uint8_t {
@@ -54,6 +56,10 @@ Fault describeLinearDw(const Call &call, Gemm &gemm);
 Fault describeLoraDownFwd(const Call &call, Gemm &gemm);
 Fault describeLoraDownDw(const Call &call, Gemm &gemm);
 
+/// How many adapters a call of lora_down_group_fwd has, and the Gemm of one.
+unsigned downGroupSize(const Call &call);
+Fault describeLoraDownGroupFwd(const Call &call, unsigned member, Gemm &gemm);
+
 } // namespace peft::cpu
 
 /// Defines the kernels of the linear family over `multiply(call, gemm)`.
@@ -65,6 +71,16 @@ Fault describeLoraDownDw(const Call &call, Gemm &gemm);
     multiply(call, gemm);                                                      \
     return {};                                                                 \
   }
+#define PEFT_LINEAR_GROUP(kernel, size, describe)                              \
+  Fault kernel(const Call &call) {                                             \
+    for (unsigned member = 0; member < size(call); ++member) {                 \
+      Gemm gemm;                                                               \
+      if (Fault fault = describe(call, member, gemm))                          \
+        return fault;                                                          \
+      multiply(call, gemm);                                                    \
+    }                                                                          \
+    return {};                                                                 \
+  }
 #define PEFT_LINEAR_KERNELS                                                    \
   PEFT_LINEAR_KERNEL(linear_fwd, describeLinearFwd)                            \
   PEFT_LINEAR_KERNEL(linear_lora_fwd, describeLinearLoraFwd)                   \
@@ -72,6 +88,8 @@ Fault describeLoraDownDw(const Call &call, Gemm &gemm);
   PEFT_LINEAR_KERNEL(linear_lora_dx, describeLinearLoraDx)                     \
   PEFT_LINEAR_KERNEL(linear_dw, describeLinearDw)                              \
   PEFT_LINEAR_KERNEL(lora_down_fwd, describeLoraDownFwd)                       \
+  PEFT_LINEAR_GROUP(lora_down_group_fwd, downGroupSize,                        \
+                    describeLoraDownGroupFwd)                                  \
   PEFT_LINEAR_KERNEL(lora_down_dw, describeLoraDownDw)
 
 #endif // PEFT_CPU_GEMM_H

@@ -174,6 +174,42 @@ PEFT_INLINE Lanes roundAs(BF16, Lanes value) {
           _mm256_castsi256_ps(roundHalf(value.high))};
 }
 
+/// Sixteen numbers to look up.
+struct Table {
+  __m256 low, high;
+};
+PEFT_INLINE Table makeTable(Lanes numbers) {
+  return {numbers.low, numbers.high};
+}
+PEFT_INLINE __m256 lookupHalf(Table table, __m256i indices) {
+  // Bit 3 of an index, moved to the sign, chooses the half.
+  __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(indices, 28));
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low, indices),
+                          _mm256_permutevar8x32_ps(table.high, indices), upper);
+}
+/// Number indices[i] of the table, for indices below sixteen.
+PEFT_INLINE Lanes lookup(Table table, Ints indices) {
+  return {lookupHalf(table, indices.low), lookupHalf(table, indices.high)};
+}
+PEFT_INLINE __m256i nibblesOf(int32_t bytes) {
+  __m256i pairs = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(bytes));
+  __m256i low = _mm256_slli_epi64(
+      _mm256_and_si256(pairs, _mm256_set1_epi64x(15)), 32);
+  return _mm256_or_si256(_mm256_srli_epi64(pairs, 4), low);
+}
+/// Sixteen codes of 4 bits, the first in the high half of the first byte.
+PEFT_INLINE Ints loadNibbles(const std::byte *from) {
+  int32_t bytes[2];
+  std::memcpy(bytes, from, sizeof bytes);
+  return {nibblesOf(bytes[0]), nibblesOf(bytes[1])};
+}
+/// Sixteen signed bytes.
+PEFT_INLINE Ints loadBytes(const std::byte *from) {
+  __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i *>(from));
+  return {_mm256_cvtepi8_epi32(bytes),
+          _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes))};
+}
+
 PEFT_INLINE float sum(Lanes a) {
   __m256 e = _mm256_add_ps(a.low, a.high);
   __m128 q = _mm_add_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));

@@ -131,6 +131,30 @@ PEFT_INLINE Lanes roundAs(F16, Lanes value) {
   return {_mm512_cvtph_ps(halfBits(value))};
 }
 
+/// Sixteen numbers to look up.
+struct Table {
+  __m512 numbers;
+};
+PEFT_INLINE Table makeTable(Lanes numbers) { return {numbers.v}; }
+/// Number indices[i] of the table, for indices below sixteen.
+PEFT_INLINE Lanes lookup(Table table, Ints indices) {
+  return {_mm512_permutexvar_ps(indices.v, table.numbers)};
+}
+/// Sixteen codes of 4 bits, the first in the high half of the first byte.
+PEFT_INLINE Ints loadNibbles(const std::byte *from) {
+  // Eight bytes to eight words; each word to two halves, the high nibble first.
+  __m512i pairs = _mm512_cvtepu8_epi64(
+      _mm_loadl_epi64(reinterpret_cast<const __m128i *>(from)));
+  __m512i low = _mm512_slli_epi64(
+      _mm512_and_si512(pairs, _mm512_set1_epi64(15)), 32);
+  return {_mm512_or_si512(_mm512_srli_epi64(pairs, 4), low)};
+}
+/// Sixteen signed bytes.
+PEFT_INLINE Ints loadBytes(const std::byte *from) {
+  return {_mm512_cvtepi8_epi32(
+      _mm_loadu_si128(reinterpret_cast<const __m128i *>(from)))};
+}
+
 PEFT_INLINE float sum(Lanes a) {
   __m256 e = _mm256_add_ps(_mm512_castps512_ps256(a.v),
                            _mm512_extractf32x8_ps(a.v, 1));

@@ -155,6 +155,30 @@ PEFT_INLINE Lanes roundAs(F16, Lanes value) {
       [&](unsigned i) { return halfToFloat(floatToHalf(value.v[i])); });
 }
 
+/// Sixteen numbers to look up.
+struct Table {
+  Lanes numbers;
+};
+PEFT_INLINE Table makeTable(Lanes numbers) { return {numbers}; }
+/// Number indices[i] of the table, for indices below sixteen.
+PEFT_INLINE Lanes lookup(Table table, Ints indices) {
+  return perLane<Lanes>(
+      [&](unsigned i) { return table.numbers.v[indices.v[i]]; });
+}
+/// Sixteen codes of 4 bits, the first in the high half of the first byte.
+PEFT_INLINE Ints loadNibbles(const std::byte *from) {
+  return perLane<Ints>([&](unsigned i) {
+    auto pair = static_cast<int32_t>(from[i / 2]);
+    return i % 2 ? pair & 15 : pair >> 4;
+  });
+}
+/// Sixteen signed bytes.
+PEFT_INLINE Ints loadBytes(const std::byte *from) {
+  return perLane<Ints>([&](unsigned i) {
+    return static_cast<int32_t>(static_cast<int8_t>(from[i]));
+  });
+}
+
 PEFT_INLINE float sum(Lanes a) {
   for (unsigned half = laneCount / 2; half; half /= 2)
     for (unsigned i = 0; i < half; ++i)

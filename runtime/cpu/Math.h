@@ -1,4 +1,4 @@
-//===- Math.h - exp, log, sin and cos as fixed fma sequences ----*- C++ -*-===//
+//===- Math.h - exp, log, tanh, sin, cos as fixed fma sequences ----*- C++ -*-===//
 //
 // The same instructions on every path, hence the same bits; no libm call but
 // the exactly rounded fma. f32 functions are within 2 ulp of the true value.
@@ -88,6 +88,23 @@ PEFT_INLINE Lanes log(Lanes x) {
   r = select(less(x, broadcast(infinity)), r, x);
   return select(less(broadcast(0.0f), x), r,
                 select(less(x, broadcast(0x1p-126f)), broadcast(-infinity), r));
+}
+
+/// tanh x, within 2 ulp also near zero; NaN of NaN.
+PEFT_INLINE Lanes tanh(Lanes x) {
+  Lanes z = x * x;
+  Lanes q = broadcast(-0x1.75e1ccp-8f);
+  q = fma(q, z, broadcast(0x1.52269ap-6f));
+  q = fma(q, z, broadcast(-0x1.b83c5ap-5f));
+  q = fma(q, z, broadcast(0x1.110726p-3f));
+  q = fma(q, z, broadcast(-0x1.555532p-2f));
+  Lanes small = fma(x * z, q, x);
+  // A NaN is the second operand and stays.
+  Lanes minus = broadcast(0.0f) - x, size = maximum(minus, x);
+  Lanes large = broadcast(1.0f) -
+                broadcast(2.0f) / (exp(size + size) + broadcast(1.0f));
+  large = select(less(x, broadcast(0.0f)), broadcast(0.0f) - large, large);
+  return select(less(size, broadcast(0.625f)), small, large);
 }
 
 struct SineCosine {

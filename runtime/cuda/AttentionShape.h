@@ -31,6 +31,9 @@ struct AttentionShape {
   uint32_t window; ///< 1 .. seq
   float scale;
   float scale2;            ///< scale x log2(e): softmax in base 2
+  /// With a soft cap: scale / softcap, and scores become hyperbolic tangents, of
+  /// which scale2 is softcap x log2(e). 0: no cap.
+  float capScale;
   const int32_t *segments; ///< [batch][seq], or null
   /// [batch][ceil(seq / rangeSize)], filled by a kernel before; with segments.
   SegmentRange *ranges;
@@ -122,6 +125,16 @@ __device__ inline bool sees(const AttentionShape &shape,
   if (query >= shape.seq || key > query || query - key >= shape.window)
     return false;
   return !segments || segments[query] == segments[key];
+}
+
+/// A product q k as the softmax and its gradient read it, with a soft cap.
+__device__ inline float capped(const AttentionShape &shape, float score) {
+  return tanhf(score * shape.capScale);
+}
+/// The derivative of a capped score, over that of the score itself; zero for a
+/// masked one, which is minus infinity.
+__device__ inline float capSlope(float score) {
+  return fmaxf(0.0f, fmaf(-score, score, 1.0f));
 }
 
 /// What a block owns: positions of one head of one batch row.

@@ -12,6 +12,7 @@
 #define IN(name, shape, types)
 #define OPTIONAL_IN(name, shape, types)
 #define OUT(name, shape, types)
+#define OPTIONAL_OUT(name, shape, types)
 #define INOUT(name, shape, types)
 #define ATTRIBUTES
 #define INTEGER(name, byDefault, least, most)

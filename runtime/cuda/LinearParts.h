@@ -20,6 +20,13 @@ Status copyCountedRows(const Call &call, const Operand &from, const Operand &to,
 Status writeStart(const Call &call, const Operand &init, const Operand &bias,
                   DType compute, const Operand &to);
 
+/// Of a call of lora_down_group_fwd: to = its adapters one below the other,
+/// rounded to to's type.
+Status stackDownWeights(const Call &call, const Operand &to);
+/// Of the same: every output = its scale times its columns of `from`, f32
+/// [m, all ranks].
+Status splitDownSums(const Call &call, const Operand &from);
+
 } // namespace peft::cuda
 
 #endif // PEFT_CUDA_LINEARPARTS_H

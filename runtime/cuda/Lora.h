@@ -1,7 +1,7 @@
 //===- Lora.h - the skinny products of LoRA under dropout -------*- C++ -*-===//
 //
-// Our own kernels: a mask belongs to a module, so nothing can be merged, and
-// the masked input is never written. Tensor cores in bf16 and f16, PlainGemm in
+// Our own kernels: a mask belongs to a module, so no product serves two of them,
+// and the masked input is never written. Tensor cores in bf16 and f16, PlainGemm in
 // f32. The calls are those of kernels.def, with dropout > 0.
 //
 //===----------------------------------------------------------------------===//
@@ -14,6 +14,10 @@ namespace peft::cuda {
 
 /// All of lora_down_fwd: t = scale (mask(x) a^T). No workspace.
 Status loraDownFwdMasked(const Call &call);
+
+/// All of lora_down_group_fwd: the same for every adapter, with its own mask, in
+/// one launch (in f32 one each). No workspace.
+Status loraDownGroupFwdMasked(const Call &call);
 
 /// All of lora_down_dw: da += dt^T mask(x). The workspace begins with
 /// cudaMaskedSums bytes of ours.

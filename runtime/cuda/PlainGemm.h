@@ -66,6 +66,7 @@ Status plainLinearDx(const Call &call);
 Status plainLinearLoraDx(const Call &call);
 Status plainLinearDw(const Call &call);
 Status plainLoraDownFwd(const Call &call);
+Status plainLoraDownGroupFwd(const Call &call);
 Status plainLoraDownDw(const Call &call);
 
 } // namespace peft::cuda

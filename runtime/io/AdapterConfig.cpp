@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 
 using namespace peft;
@@ -30,6 +31,7 @@ constexpr std::string_view knownFields[] = {
     "bias",
     "layers_to_transform",
     "use_rslora",
+    "use_dora",
     "layers_pattern",
     "modules_to_save",
     "init_lora_weights",
@@ -45,7 +47,6 @@ constexpr std::string_view knownFields[] = {
 /// PEFT's own fields that are not implemented, whose defaults are null, false
 /// or empty.
 constexpr std::string_view unimplementedFields[] = {
-    "use_dora",
     "lora_bias",
     "fan_in_fan_out",
     "target_parameters",
@@ -155,16 +156,32 @@ LoraBias readBias(FieldReader &fields) {
   return LoraBias::none;
 }
 
-LoraInit readInit(FieldReader &fields) {
+LoraInit readInit(FieldReader &fields, int64_t &iterations) {
   const Json *value = fields.get("init_lora_weights");
   if (!value || *value == true)
     return LoraInit::kaiming;
   if (*value == "gaussian")
     return LoraInit::gaussian;
-  if (*value != false)
-    fields.unsupported("init_lora_weights", *value,
-                       "true, false, \"gaussian\"");
-  return LoraInit::random;
+  if (*value == "olora")
+    return LoraInit::olora;
+  if (*value == false)
+    return LoraInit::random;
+  constexpr std::string_view several = "pissa_niter_";
+  std::string text = value->is_string() ? value->get<std::string>() : "";
+  if (text == "pissa")
+    return LoraInit::pissa;
+  if (text.starts_with(several)) {
+    const char *begin = text.data() + several.size();
+    const char *last = text.data() + text.size();
+    auto [end, error] = std::from_chars(begin, last, iterations);
+    if (error == std::errc() && end == last && iterations > 0 &&
+        iterations <= 1000)
+      return LoraInit::pissa;
+  }
+  fields.unsupported("init_lora_weights", *value,
+                     "true, false, \"gaussian\", \"pissa\", "
+                     "\"pissa_niter_N\", \"olora\"");
+  return LoraInit::kaiming;
 }
 
 /// The combinations that PEFT refuses, too. (It also refuses all-linear with
@@ -203,9 +220,41 @@ double AdapterConfig::scale(int64_t moduleRank, double moduleAlpha) const {
   return moduleAlpha / (rsLora ? std::sqrt(size) : size);
 }
 
+std::string peft::conflictIn(const AdapterConfig &config) {
+  if (!startsFromWeights(config.init))
+    return {};
+  std::string start = config.init == LoraInit::pissa ? "pissa" : "olora";
+  if (config.dora)
+    return start + " with DoRA is not in this version; take one of them";
+  if (config.dropout > 0)
+    return start + " with dropout is not in this version: the pair that takes "
+                   "the start off again must not be dropped; take dropout 0";
+  if (config.rsLora &&
+      (!config.rankPattern.empty() || !config.alphaPattern.empty()))
+    return start + " with rsLoRA and rank_pattern or alpha_pattern cannot be "
+                   "saved as a plain adapter: PEFT's form of twice the rank "
+                   "would have another scale; leave one of them out";
+  return {};
+}
+
+AdapterConfig peft::convertedConfig(AdapterConfig config) {
+  if (!startsFromWeights(config.init))
+    return config;
+  config.init = LoraInit::kaiming;
+  config.pissaIterations = 0;
+  config.rank *= 2;
+  config.alpha *= config.rsLora ? std::sqrt(2.0) : 2.0;
+  for (auto &[key, rank] : config.rankPattern)
+    rank *= 2;
+  for (auto &[key, alpha] : config.alphaPattern)
+    alpha *= 2;
+  return config;
+}
+
 std::vector<std::string>
 peft::defaultTargetModules(std::string_view modelType) {
-  for (const char *known : {"llama", "mistral", "qwen2", "qwen3"})
+  for (const char *known :
+       {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"})
     if (modelType == known)
       return {"q_proj", "v_proj"};
   return {};
@@ -250,13 +299,16 @@ Expected<AdapterConfig> peft::parseAdapterConfig(std::string_view text,
       readPattern<double>(ordered, what, "alpha_pattern", fields);
   config.bias = readBias(fields);
   config.rsLora = fields.boolean("use_rslora", false);
-  config.init = readInit(fields);
+  config.dora = fields.boolean("use_dora", false);
+  config.init = readInit(fields, config.pissaIterations);
   config.modulesToSave = fields.texts("modules_to_save");
   config.taskType = fields.text("task_type", "");
   config.baseModelName = fields.text("base_model_name_or_path", "");
   config.revision = fields.text("revision", "");
   config.inferenceMode = fields.boolean("inference_mode", false);
   checkLayers(config, fields);
+  if (std::string conflict = conflictIn(config); !conflict.empty())
+    fields.fail("init_lora_weights", conflict);
   checkOtherFields(json, fields);
   if (!fields.status().ok())
     return fields.status();

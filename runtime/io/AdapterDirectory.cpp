@@ -48,14 +48,20 @@ Json textOrNull(const std::string &text) {
   return text.empty() ? Json() : Json(text);
 }
 
-Json initOf(LoraInit init) {
-  switch (init) {
+Json initOf(const AdapterConfig &config) {
+  switch (config.init) {
   case LoraInit::kaiming:
     return true;
   case LoraInit::gaussian:
     return "gaussian";
   case LoraInit::random:
     return false;
+  case LoraInit::pissa:
+    if (config.pissaIterations)
+      return "pissa_niter_" + std::to_string(config.pissaIterations);
+    return "pissa";
+  case LoraInit::olora:
+    return "olora";
   }
   return true;
 }
@@ -97,7 +103,7 @@ std::string peft::writeAdapterConfig(const AdapterConfig &config) {
   json["exclude_modules"] = selection(config.excludeModules);
   json["fan_in_fan_out"] = false;
   json["inference_mode"] = config.inferenceMode;
-  json["init_lora_weights"] = initOf(config.init);
+  json["init_lora_weights"] = initOf(config);
   json["layers_pattern"] = listOrNull(config.layersPattern);
   json["layers_to_transform"] = listOrNull(config.layersToTransform);
   json["lora_alpha"] = numberOf(config.alpha);
@@ -113,7 +119,7 @@ std::string peft::writeAdapterConfig(const AdapterConfig &config) {
   json["revision"] = textOrNull(config.revision);
   json["target_modules"] = selection(config.targetModules);
   json["task_type"] = textOrNull(config.taskType);
-  json["use_dora"] = false;
+  json["use_dora"] = config.dora;
   json["use_rslora"] = config.rsLora;
   return json.dump(2, ' ', true, Json::error_handler_t::replace) + "\n";
 }

@@ -69,22 +69,27 @@ std::optional<int64_t> FieldReader::optionalInteger(const std::string &field,
   return get(field)->get<int64_t>();
 }
 
+bool FieldReader::checkNumber(const std::string &field, const Json &value,
+                              double low, double high) {
+  if (!value.is_number()) {
+    fail(field, "must be a number, not " + describe(value));
+    return false;
+  }
+  const double number = value.get<double>();
+  if (!(number >= low && number <= high)) {
+    fail(field, "must be between " + numberText(low) + " and " +
+                    numberText(high) + ", not " + describe(value));
+    return false;
+  }
+  return true;
+}
+
 double FieldReader::number(const std::string &field, double value, double low,
                            double high) {
   const Json *found = get(field);
-  if (!found)
+  if (!found || !checkNumber(field, *found, low, high))
     return value;
-  if (!found->is_number()) {
-    fail(field, "must be a number, not " + describe(*found));
-    return value;
-  }
-  const double number = found->get<double>();
-  if (!(number >= low && number <= high)) {
-    fail(field, "must be between " + numberText(low) + " and " +
-                    numberText(high) + ", not " + describe(*found));
-    return value;
-  }
-  return number;
+  return found->get<double>();
 }
 
 bool FieldReader::boolean(const std::string &field, bool value) {
@@ -146,6 +151,24 @@ std::vector<int64_t> FieldReader::integers(const std::string &field,
     if (!checkInteger(field, item, low, high))
       return {};
     result.push_back(item.get<int64_t>());
+  }
+  return result;
+}
+
+std::vector<double> FieldReader::numbers(const std::string &field, double low,
+                                         double high) {
+  if (isNull(field))
+    return {};
+  const Json &found = *get(field);
+  std::vector<double> result;
+  if (!found.is_array()) {
+    fail(field, "must be a list of numbers, not " + describe(found));
+    return result;
+  }
+  for (const Json &item : found) {
+    if (!checkNumber(field, item, low, high))
+      return {};
+    result.push_back(item.get<double>());
   }
   return result;
 }

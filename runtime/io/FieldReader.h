@@ -51,6 +51,9 @@ public:
   /// A list of whole numbers in [low, high], or one as a list of one.
   std::vector<int64_t> integers(const std::string &field, int64_t low,
                                 int64_t high);
+  /// A list of finite numbers in [low, high]; null is empty.
+  std::vector<double> numbers(const std::string &field, double low,
+                              double high);
 
   /// Records another reader's error.
   void take(const Status &other) {
@@ -66,6 +69,8 @@ public:
 private:
   bool checkInteger(const std::string &field, const nlohmann::json &value,
                     int64_t low, int64_t high);
+  bool checkNumber(const std::string &field, const nlohmann::json &value,
+                   double low, double high);
 
   const nlohmann::json &object;
   std::string what;

@@ -7,11 +7,22 @@
 
 namespace peft {
 
+/// What a family's RoPE may be.
+struct RopeRules {
+  double theta = 10000; ///< where config.json has none
+  /// The layers that slide have a RoPE of their own, with this theta where
+  /// config.json has none.
+  std::optional<double> localTheta;
+  bool longrope = false; ///< also under its older names, su and yarn
+  bool partial = false;  ///< partial_rotary_factor may be less than one
+};
+
 /// Reads rope_parameters (transformers 5) or rope_theta and rope_scaling (4)
-/// into `config.rope`, frequencies included; headDim, maxPositions and
-/// slidingWindow must be set. Errors go to `fields`.
+/// into `config.rope` (and `config.localRope`), frequencies included; headDim,
+/// maxPositions and slidingWindow must be set. Errors go to `fields`.
 void readRope(const nlohmann::json &json, const std::string &what,
-              FieldReader &fields, ModelConfig &config);
+              const RopeRules &rules, FieldReader &fields,
+              ModelConfig &config);
 
 } // namespace peft
 

@@ -60,6 +60,17 @@ inline Saturating cudaCounted(const LaunchShape &d, int count, int operand,
   return d.has(count) ? cudaArea(elements * d.bytes(operand)) : 0;
 }
 
+/// The adapters of a group one below the other in the compute type, and their
+/// f32 sums side by side. Under dropout one kernel of ours needs neither.
+inline Saturating cudaDownGroup(const LaunchShape &d, int input, bool masked,
+                                Saturating rows, Saturating ranks,
+                                Saturating columns) {
+  if (masked)
+    return 0;
+  return cudaArea(ranks * columns * d.bytes(input)) +
+         cudaArea(rows * ranks * 4);
+}
+
 /// Attention backward: two numbers per query and head. Nothing of attention is
 /// more than linear in the rows.
 constexpr Saturating cudaAttentionNumbers(Saturating rows, Saturating heads) {

@@ -2,6 +2,7 @@
 #include "AdapterFiles.h"
 
 #include "ParameterFile.h"
+#include "StartFactors.h"
 #include "peft/AdapterConfig.h"
 #include "peft/File.h"
 #include "peft/FloatTypes.h"
@@ -36,10 +37,28 @@ Status checkConfig(const AdapterConfig &found, const AdapterConfig &needed,
   PEFT_TRY(requireEqual("r", found.rank, needed.rank, where));
   PEFT_TRY(requireEqual("lora_alpha", found.alpha, needed.alpha, where));
   PEFT_TRY(requireEqual("use_rslora", found.rsLora, needed.rsLora, where));
+  PEFT_TRY(requireEqual("use_dora", found.dora, needed.dora, where));
   PEFT_TRY(requireEqual("rank_pattern", sorted(found.rankPattern),
                         sorted(needed.rankPattern), where));
   return requireEqual("alpha_pattern", sorted(found.alphaPattern),
                       sorted(needed.alphaPattern), where);
+}
+
+/// The key that PEFT gave a module of a text model inside another before
+/// transformers 4.52 moved it; the same key for all others.
+std::string olderKey(const std::string &key) {
+  const std::string root = "base_model.model.";
+  const std::string newer = root + "model.language_model.";
+  if (key.starts_with(newer))
+    return root + "language_model.model." + key.substr(newer.size());
+  return key;
+}
+
+/// The tensor of a parameter, under its newer or its older key.
+const TensorHeader *findTensor(const SafetensorsFile &file,
+                               const std::string &key) {
+  const TensorHeader *tensor = file.find(key);
+  return tensor ? tensor : file.find(olderKey(key));
 }
 
 void append(std::string &list, const std::string &name, size_t count) {
@@ -49,15 +68,19 @@ void append(std::string &list, const std::string &name, size_t count) {
     list += ", ...";
 }
 
+/// What a file calls by their names: not the frozen halves of pairs.
 Status checkKeys(const Plan &plan, const SafetensorsFile &file) {
   std::string missing, unexpected;
   size_t missingCount = 0, unexpectedCount = 0;
   std::set<std::string> known;
   for (const Parameter &parameter : plan.parameters) {
+    if (isStartFactor(parameter))
+      continue;
     known.insert(parameter.name);
+    known.insert(olderKey(parameter.name));
     // PEFT saves the frozen weight of an adapted head with the adapter.
     known.insert("base_model.model." + parameter.module + ".base_layer.weight");
-    if (!file.find(parameter.name))
+    if (!findTensor(file, parameter.name))
       append(missing, parameter.name, missingCount++);
   }
   for (const TensorHeader &tensor : file.header().tensors)
@@ -75,9 +98,9 @@ Status checkKeys(const Plan &plan, const SafetensorsFile &file) {
                   "; the plan trains other modules than this adapter has");
 }
 
-Status checkTensor(const Plan &plan, const Parameter &parameter,
+Status checkTensor(const Parameter &parameter,
+                   const std::vector<uint64_t> &needed,
                    const TensorHeader &tensor, const std::string &path) {
-  const std::vector<uint64_t> &needed = plan.buffers[parameter.buffer].shape;
   bool same = std::ranges::equal(
       tensor.shape, needed, [](int64_t found, uint64_t wanted) {
         return static_cast<uint64_t>(found) == wanted;
@@ -101,17 +124,33 @@ Status peft::loadAdapter(Executor &executor, const std::string &directory) {
   PEFT_ASSIGN(AdapterDirectory adapter, openAdapter(directory));
   PEFT_ASSIGN(AdapterConfig needed,
               parseAdapterConfig(plan.adapterConfig, "the plan's adapter"));
-  PEFT_TRY(checkConfig(adapter.config, needed, adapter.directory));
+  // An adapter that starts from the weights is loaded as its start, or as what
+  // was saved after training.
+  PEFT_ASSIGN(bool start, holdsStart(adapter));
+  bool converted = startsFromWeights(needed.init) && !start;
+  PEFT_TRY(checkConfig(adapter.config,
+                       converted ? convertedConfig(needed) : needed,
+                       adapter.directory));
   PEFT_TRY(checkKeys(plan, adapter.tensors));
   for (size_t i = 0; i < plan.parameters.size(); ++i) {
     const Parameter &parameter = plan.parameters[i];
-    const TensorHeader *tensor = adapter.tensors.find(parameter.name);
-    PEFT_TRY(checkTensor(plan, parameter, *tensor, adapter.tensors.path()));
+    if (isStartFactor(parameter))
+      continue;
+    std::optional<size_t> half = startFactorOf(plan, i);
+    const TensorHeader *tensor = findTensor(adapter.tensors, parameter.name);
+    PEFT_TRY(checkTensor(parameter,
+                         half && converted
+                             ? joinedShape(plan, i)
+                             : plan.buffers[parameter.buffer].shape,
+                         *tensor, adapter.tensors.path()));
     std::span<const std::byte> bytes = adapter.tensors.bytes(*tensor);
-    std::vector<float> values(executor.parameterElements(i));
+    std::vector<float> values(tensor->elementCount());
     for (uint64_t j = 0; j < values.size(); ++j)
       values[j] = loadFloat(bytes.data(), *tensor->dtype, j);
-    PEFT_TRY(executor.writeParameter(i, 0, values));
+    if (half)
+      PEFT_TRY(writeFactors(executor, i, *half, values, converted));
+    else
+      PEFT_TRY(executor.writeParameter(i, 0, values));
   }
   return {};
 }
@@ -124,7 +163,8 @@ Status peft::clearAdapter(Executor &executor) {
     std::vector<float> zeros(executor.parameterElements(i));
     PEFT_TRY(executor.writeParameter(i, 0, zeros));
   }
-  return {};
+  // Magnitudes become the norms of the base.
+  return executor.startParameters();
 }
 
 Status peft::writeAdapter(const Executor &executor,
@@ -136,9 +176,15 @@ Status peft::writeAdapter(const Executor &executor,
   config.baseModelName = baseModel;
   // As PEFT saves it: who loads it to train says so.
   config.inferenceMode = true;
+  config = convertedConfig(std::move(config));
   std::vector<TensorToWrite> tensors;
-  for (size_t i = 0; i < plan.parameters.size(); ++i)
-    tensors.push_back(parameterToWrite(executor, i, DType::f32));
+  for (size_t i = 0; i < plan.parameters.size(); ++i) {
+    if (isStartFactor(plan.parameters[i]))
+      continue;
+    std::optional<size_t> half = startFactorOf(plan, i);
+    tensors.push_back(half ? joinedToWrite(executor, i, *half)
+                           : parameterToWrite(executor, i, DType::f32));
+  }
   PEFT_TRY(createDirectory(directory));
   PEFT_TRY(writeSafetensors(joinPath(directory, "adapter_model.safetensors"),
                             std::move(tensors)));

@@ -27,7 +27,7 @@ Status checkPort(const Plan &plan, const NeededPort &needed) {
     return badInput(where + " is missing" + hint);
   const Port &port = plan.ports[index];
   const Buffer &buffer = plan.buffers[port.buffer];
-  uint64_t found = buffer.size / byteSize(buffer.dtype);
+  uint64_t found = buffer.elements();
   if (port.kind != needed.kind)
     return badInput(where + " is of another kind" + hint);
   if (buffer.dtype != needed.dtype || found != needed.elements)
@@ -51,7 +51,7 @@ Status peft::checkTrainingPlan(const Plan &plan) {
   if (plan.vocab > INT32_MAX)
     return badInput("the plan's vocabulary of " + std::to_string(plan.vocab) +
                     " does not fit 31 bits");
-  if (plan.parameters.empty())
+  if (std::ranges::none_of(plan.parameters, &Parameter::trains))
     return badInput(std::string("the plan trains nothing") + hint);
   // Products of a stranger's numbers: they stay at the largest value and then
   // differ from the buffer's size.
@@ -132,6 +132,11 @@ Status peft::checkSameModel(const Plan &plan, const ModelDirectory &model) {
   same("head_dim", made.headDim, given.headDim);
   same("rms_norm_eps", made.rmsEpsilon, given.rmsEpsilon);
   same("tie_word_embeddings", made.tied, given.tied);
+  same("hidden activation", int(made.activation), int(given.activation));
+  same("query_pre_attn_scalar", made.attentionScale, given.attentionScale);
+  same("attn_logit_softcapping", made.attentionSoftcap,
+       given.attentionSoftcap);
+  same("final_logit_softcapping", made.logitSoftcap, given.logitSoftcap);
   same("rope_type", name(made.rope.type), name(given.rope.type));
   same("rope_theta", made.rope.theta, given.rope.theta);
   same("RoPE factor", made.rope.factor, given.rope.factor);
@@ -140,7 +145,20 @@ Status peft::checkSameModel(const Plan &plan, const ModelDirectory &model) {
   if (status.ok() && made.tied)
     status = checkTiedHead(model);
   // What else scales the angles, as the frequencies show it.
-  for (size_t i = 0; status.ok() && i < made.rope.invFreq.size(); ++i)
-    same("RoPE frequency", made.rope.invFreq[i], given.rope.invFreq[i]);
+  auto sameAngles = [&](const RopeConfig &planned, const RopeConfig &found) {
+    for (auto list : {&RopeConfig::invFreq, &RopeConfig::longInvFreq}) {
+      same("number of rotating features", (planned.*list).size() * 2,
+           (found.*list).size() * 2);
+      for (size_t i = 0; status.ok() && i < (planned.*list).size(); ++i)
+        same("RoPE frequency", (planned.*list)[i], (found.*list)[i]);
+    }
+    same("RoPE attention factor", planned.attentionFactor,
+         found.attentionFactor);
+    same("original_max_position_embeddings", planned.originalMaxPositions,
+         found.originalMaxPositions);
+  };
+  sameAngles(made.rope, given.rope);
+  if (made.localRope && given.localRope)
+    sameAngles(*made.localRope, *given.localRope);
   return status;
 }

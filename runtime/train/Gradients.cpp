@@ -170,7 +170,7 @@ Expected<std::string> GradientReader::requireGradients() {
   std::string tooSmall;
   for (size_t i = 0; i < parameters.size(); ++i) {
     PEFT_ASSIGN(bool zero, everyGradient(i, isZero));
-    if (!zero)
+    if (!zero || !parameters[i].trains())
       continue;
     bool excused = parameters[i].zeroGradientAtStart;
     if (partners[i] != SIZE_MAX) {
@@ -195,6 +195,8 @@ Status GradientReader::dump(const std::string &path, double divisor) {
   const Plan &plan = executor.plan();
   std::vector<TensorToWrite> tensors;
   for (size_t i = 0; i < plan.parameters.size(); ++i) {
+    if (!plan.parameters[i].trains())
+      continue;
     TensorToWrite tensor;
     tensor.name = plan.parameters[i].name;
     for (uint64_t extent : plan.buffers[plan.parameters[i].buffer].shape)

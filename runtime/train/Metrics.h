@@ -18,6 +18,7 @@ struct StepMetrics {
   double rate = 0;      ///< learning rate of the step
   uint64_t tokens = 0;  ///< trained tokens
   uint64_t present = 0; ///< tokens that are not padding
+  double begin = 0;     ///< of monotonicSeconds, when it was asked for
   double seconds = 0;
   bool skipped = false; ///< nothing changed: no trained token, or an overflow
   bool overflowed = false; ///< skipped, because a gradient left f16's range

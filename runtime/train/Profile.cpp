@@ -11,7 +11,8 @@ namespace {
 constexpr std::string_view coreKernels[] = {
     "linear_fwd",     "linear_lora_fwd", "linear_dx",
     "linear_lora_dx", "linear_dw",       "lora_down_fwd",
-    "lora_down_dw",   "attention_fwd",   "attention_bwd"};
+    "lora_down_dw",   "attention_fwd",   "attention_bwd",
+    "lora_down_group_fwd"};
 
 double medianOf(std::span<double> values) {
   if (values.empty())

@@ -26,13 +26,19 @@ uint64_t elements(const std::vector<uint64_t> &shape) {
 
 ParameterCount peft::countParameters(const Plan &plan) {
   ParameterCount count;
-  for (const Parameter &parameter : plan.parameters)
-    count.trainable += elements(plan.buffers[parameter.buffer].shape);
+  uint64_t own = 0;
+  for (const Parameter &parameter : plan.parameters) {
+    uint64_t size = elements(plan.buffers[parameter.buffer].shape);
+    own += size;
+    if (parameter.trains()) {
+      count.trainable += size;
+      ++count.tensors;
+    }
+  }
   for (const Weight &weight : plan.weights)
     count.all += elements(weight.shape);
   // A full fine-tune's parameters are the weights themselves; so are trained
   // biases and modules_to_save, which start from one.
-  uint64_t own = count.trainable;
   for (const Initializer &initial : plan.initializers)
     if (initial.kind == Initializer::Kind::weight)
       for (const Parameter &parameter : plan.parameters)
@@ -97,7 +103,7 @@ void peft::printPlan(Console &console, const Executor &executor,
   console.print("trainable",
                 grouped(count.trainable) + " of " + grouped(count.all) +
                     " parameters (" + std::string(share.view()) + " %) in " +
-                    std::to_string(plan.parameters.size()) + " tensors");
+                    std::to_string(count.tensors) + " tensors");
 }
 
 std::string peft::describeRow(const TokenFile &file, uint64_t row,

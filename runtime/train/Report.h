@@ -9,9 +9,10 @@
 
 namespace peft {
 
-/// Elements that train, and of the whole model with its adapters.
+/// Elements that train, and of the whole model with its adapters; and in how
+/// many tensors those that train lie.
 struct ParameterCount {
-  uint64_t trainable = 0, all = 0;
+  uint64_t trainable = 0, all = 0, tensors = 0;
 };
 ParameterCount countParameters(const Plan &plan);
 

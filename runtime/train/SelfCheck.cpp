@@ -40,9 +40,12 @@ uint64_t peft::mappedBytes(const Executor &executor) {
   return bytes;
 }
 
+static uint64_t roundedUp(uint64_t bytes) {
+  return (bytes + bufferAlignment - 1) / bufferAlignment * bufferAlignment;
+}
+
 uint64_t peft::usedBytes(const MemoryUse &use) {
-  return (use.highWaterBytes + bufferAlignment - 1) / bufferAlignment *
-         bufferAlignment;
+  return roundedUp(use.highWaterBytes);
 }
 
 /// Runs every entry once, all tokens trained, so that all chunks of the head
@@ -67,7 +70,8 @@ static Status runEntries(Executor &executor) {
 static Status checkResident(const Executor &executor, const MemoryUse &use,
                             Console &console) {
   uint64_t resident = peakResidentBytes();
-  uint64_t most = use.arenaBytes + mappedBytes(executor) + residentAllowance;
+  uint64_t most = use.arenaBytes + use.scratchBytes + mappedBytes(executor) +
+                  residentAllowance;
   console.print("check", "resident: " + formatBytes(resident) + " of at most " +
                              formatBytes(most));
   if (measuresResident && resident > most)
@@ -97,17 +101,26 @@ static Status checkLedger(const std::vector<LedgerRow> &ledger,
   return status;
 }
 
+static Status checkArena(const std::string &name, uint64_t planned,
+                         uint64_t highWater, Console &console) {
+  uint64_t used = roundedUp(highWater);
+  console.print("check", name + ": planned " + std::to_string(planned) +
+                             " bytes, used " + std::to_string(used) +
+                             (planned == used ? ", the same" : ""));
+  if (highWater <= planned)
+    return {};
+  return internalError("the step used " + std::to_string(highWater) +
+                       " bytes of an " + name + " of " +
+                       std::to_string(planned));
+}
+
 Status peft::checkMemory(Executor &executor, Console &console) {
   PEFT_TRY(runEntries(executor));
   MemoryUse use = executor.device().memoryUse();
-  uint64_t used = usedBytes(use);
-  console.print("check", "arena: planned " + std::to_string(use.arenaBytes) +
-                             " bytes, used " + std::to_string(used) +
-                             (use.arenaBytes == used ? ", the same" : ""));
-  if (use.highWaterBytes > use.arenaBytes)
-    return internalError("the step used " + std::to_string(use.highWaterBytes) +
-                         " bytes of an arena of " +
-                         std::to_string(use.arenaBytes));
+  PEFT_TRY(checkArena("arena", use.arenaBytes, use.highWaterBytes, console));
+  if (use.scratchBytes)
+    PEFT_TRY(checkArena("arena of scratch", use.scratchBytes,
+                        use.scratchHighWaterBytes, console));
   std::vector<LedgerRow> ledger = executor.device().ledger();
   return ledger.empty() ? checkResident(executor, use, console)
                         : checkLedger(ledger, console);

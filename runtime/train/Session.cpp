@@ -13,8 +13,11 @@
 #include "Report.h"
 #include "SaveQuantized.h"
 #include "SelfCheck.h"
+#include "StartFactors.h"
 #include "Trace.h"
 #include "Trainer.h"
+#include "peft/AdapterConfig.h"
+#include "peft/DirectoryLock.h"
 #include "peft/File.h"
 #include "peft/Json.h"
 
@@ -30,7 +33,7 @@ Status decayEverything(Plan &plan) {
   for (Entry &entry : plan.entries)
     for (Item &item : entry.items)
       if (auto *launch = std::get_if<Launch>(&item.action);
-          launch && launch->kernel == "adamw") {
+          launch && launch->kernel.starts_with("adamw")) {
         std::erase_if(launch->attributes,
                       [](const Attribute &a) { return a.name == "decay"; });
         launch->attributes.push_back({"decay", int64_t(1)});
@@ -56,6 +59,7 @@ private:
   Status prepare();
   Status quantizeOnly();
   Status chooseAdapter();
+  Status startFromWeights();
   Status train();
   Status save();
   Status measure();
@@ -71,6 +75,7 @@ private:
   Questions questions;
   std::string deviceNote;
   std::unique_ptr<Executor> executor;
+  DirectoryLock outputLock; ///< of a run that trains
   std::optional<TrainSummary> trained;
   StepTimes stepTimes;
   std::optional<EvalSummary> evaluated;
@@ -180,6 +185,8 @@ Status Session::prepare() {
 Status Session::chooseAdapter() {
   if (!options.initAdapter.empty())
     return loadAdapter(*executor, options.initAdapter).in("--init-adapter");
+  if (data)
+    return startFromWeights();
   const GenerateOptions &generate = options.generate;
   if (generate.noAdapter)
     return clearAdapter(*executor);
@@ -195,6 +202,23 @@ Status Session::chooseAdapter() {
     return usageError("whose answers? give --adapter DIR, or --no-adapter for "
                       "the base model, or --data FILE to train first");
   return {};
+}
+
+/// Where the adapter starts as a function of the weights, that is made first.
+Status Session::startFromWeights() {
+  const Plan &plan = executor->plan();
+  if (plan.adapterConfig.empty())
+    return {};
+  PEFT_ASSIGN(AdapterConfig config,
+              parseAdapterConfig(plan.adapterConfig, "the plan's adapter"));
+  if (!peft::startsFromWeights(config.init))
+    return {};
+  std::string directory = joinPath(options.output, "start");
+  PEFT_TRY(createDirectory(options.output));
+  PEFT_TRY(makeStart(plan, config, model, directory));
+  console.print("start", directory + ": what the adapter starts from; "
+                                     "--init-adapter takes it again");
+  return loadAdapter(*executor, directory);
 }
 
 void Session::printSchedule() {
@@ -228,8 +252,9 @@ Status Session::train() {
     return usageError("--epochs asks for " + std::to_string(feed.steps()) +
                       " steps, more than fit 31 bits");
   printRow(console, *data, feed.rowsOf(0, 0).front(), model);
-  noteReplacement();
   PEFT_TRY(createDirectory(options.output));
+  PEFT_ASSIGN(outputLock, DirectoryLock::take(options.output));
+  noteReplacement();
   MetricsFile metrics;
   std::string path = joinPath(options.output, "metrics.jsonl");
   PEFT_TRY(metrics.open(path));
@@ -311,6 +336,7 @@ Status Session::printSummary() {
     line << ", \"step_seconds\": " << profile->stepSeconds
          << ", \"core_seconds\": " << profile->coreSeconds;
   line << ", \"arena_bytes\": " << memory.arenaBytes
+       << ", \"host_scratch_bytes\": " << memory.scratchBytes
        << ", \"high_water_bytes\": " << usedBytes(memory)
        << ", \"mapped_bytes\": " << mappedBytes(*executor)
        << ", \"peak_resident_bytes\": " << peakResidentBytes()

@@ -3,6 +3,7 @@
 
 #include "LearningRate.h"
 
+#include <algorithm>
 #include <cmath>
 #include <ctime>
 
@@ -22,6 +23,11 @@ Trainer::Trainer(Executor &executor, const RunOptions &options,
       metrics(metrics), console(console), batch(executor.plan()),
       gradients(executor), lossScale(executor) {}
 
+/// The device's slot for the metrics of a step.
+static unsigned slotOf(const StepMetrics &metrics) {
+  return metrics.step % Device::returnSlots;
+}
+
 Status Trainer::writeConstants() {
   const TrainOptions &train = options.train;
   PEFT_TRY(executor.writeScalar("seed", static_cast<int64_t>(options.seed)));
@@ -37,30 +43,13 @@ Expected<TrainSummary> Trainer::run() {
   PEFT_TRY(lossScale.read());
   TrainSummary summary;
   summary.steps = feed.steps();
-  double start = monotonicSeconds();
+  begin = lastEnd = monotonicSeconds();
   window.set(true);
-  for (uint64_t step = 0; step < feed.steps(); ++step) {
-    StepMetrics result;
-    if (Status status = runStep(step, result); !status.ok()) {
-      window.set(false);
-      console.endStatus();
-      return status;
-    }
-    if (summary.tokens == 0)
-      summary.firstLoss = result.loss;
-    if (result.skipped)
-      ++summary.skipped;
-    else
-      summary.lastLoss = result.loss;
-    summary.tokens += result.tokens;
-    summary.present += result.present;
-    times.add(result.seconds);
-    PEFT_TRY(metrics.write(result));
-    show(result, monotonicSeconds() - start);
-  }
+  Status status = runSteps(summary);
   window.set(false);
   console.endStatus();
-  summary.seconds = monotonicSeconds() - start;
+  PEFT_TRY(status);
+  summary.seconds = monotonicSeconds() - begin;
   summary.overflowed = overflowed;
   if (lossScale.used())
     summary.lossScale = lossScale.value();
@@ -74,8 +63,37 @@ Expected<TrainSummary> Trainer::run() {
   return summary;
 }
 
-Status Trainer::runStep(uint64_t step, StepMetrics &result) {
-  double start = monotonicSeconds();
+/// With a loss scale a step that overflows moves neither the schedule nor the
+/// scale on, so the next one cannot begin before that is known.
+Status Trainer::runSteps(TrainSummary &summary) {
+  const bool ahead = executor.device().worksAhead() && !lossScale.used();
+  StopSignal stop(ahead);
+  std::optional<StepMetrics> waiting;
+  for (uint64_t step = 0; step < feed.steps() && !stop.arrived(); ++step) {
+    StepMetrics result;
+    Status status = startStep(step, result);
+    // What the step before came to goes first: into the file, and as an error.
+    if (waiting)
+      PEFT_TRY(endStep(*waiting, summary));
+    waiting.reset();
+    PEFT_TRY(status);
+    if (ahead)
+      waiting = result;
+    else
+      PEFT_TRY(endStep(result, summary));
+  }
+  if (waiting)
+    PEFT_TRY(endStep(*waiting, summary));
+  if (stop.arrived()) {
+    console.endStatus();
+    stop.obey();
+  }
+  return {};
+}
+
+/// Puts the step into the device's queue, and its metrics behind it.
+Status Trainer::startStep(uint64_t step, StepMetrics &result) {
+  result.begin = monotonicSeconds();
   const TrainOptions &train = options.train;
   result.step = step + 1;
   // A step that overflowed did not move the schedule on.
@@ -91,20 +109,42 @@ Status Trainer::runStep(uint64_t step, StepMetrics &result) {
   if (!inspected)
     PEFT_TRY(inspectFirst(step));
   PEFT_TRY(executor.run("update"));
-  PEFT_TRY(finishStep(step, result));
-  result.seconds = monotonicSeconds() - start;
-  return {};
+  return executor.postOutput("metrics", slotOf(result));
 }
 
-Status Trainer::finishStep(uint64_t step, StepMetrics &result) {
+/// Waits for the metrics of a step and takes them over.
+Status Trainer::endStep(StepMetrics &result, TrainSummary &summary) {
   double values[4]; // loss, gradient norm, tokens, applied
-  PEFT_TRY(executor.readOutput("metrics", std::span<double>(values)));
+  PEFT_TRY(executor.collectOutput("metrics", slotOf(result),
+                                  std::span<double>(values)));
   result.loss = values[0];
   result.gradNorm = values[1];
   result.tokens = static_cast<uint64_t>(values[2]);
+  PEFT_TRY(judge(result, values[3] != 0));
+  // A step that was asked for early began when the one before was done.
+  double now = monotonicSeconds();
+  result.seconds = now - std::max(result.begin, lastEnd);
+  lastEnd = now;
+  if (summary.tokens == 0)
+    summary.firstLoss = result.loss;
+  if (result.skipped)
+    ++summary.skipped;
+  else
+    summary.lastLoss = result.loss;
+  summary.tokens += result.tokens;
+  summary.present += result.present;
+  times.add(result.seconds);
+  PEFT_TRY(metrics.write(result));
+  show(result, now - begin);
+  return {};
+}
+
+/// Whether the run may go on after a step that was or was not `applied`.
+Status Trainer::judge(StepMetrics &result, bool applied) {
+  const uint64_t step = result.step - 1;
   if (result.tokens > 0 && !std::isfinite(result.loss))
     return nonFinite(step, 0, options.train.gradAccum, "the loss");
-  if (result.tokens > 0 && values[3] == 0) {
+  if (result.tokens > 0 && !applied) {
     PEFT_ASSIGN(result.overflowed, lossScale.proceeds());
     if (!result.overflowed)
       return nonFinite(step, 0, options.train.gradAccum,

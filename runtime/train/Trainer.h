@@ -1,5 +1,9 @@
 //===- Trainer.h - the loop over optimizer steps ----------------*- C++ -*-===//
 //
+// A device that works ahead gets step N + 1 before step N's metrics are looked
+// at, so it never waits for the host; whatever ends the run, those of every step
+// that was done are written first, in order.
+//
 // Everything the loop needs is made by `prepare`; from the start of the first
 // step to the end of the last nothing is allocated on any thread, metrics and
 // status lines included. Only --dump-gradients, which is for looking, steps out
@@ -17,6 +21,7 @@
 #include "Metrics.h"
 #include "Profile.h"
 #include "StepWindow.h"
+#include "StopSignal.h"
 #include "peft/Executor.h"
 #include "peft/ModelDirectory.h"
 
@@ -54,10 +59,12 @@ public:
 
 private:
   Status writeConstants();
-  Status runStep(uint64_t step, StepMetrics &result);
+  Status runSteps(TrainSummary &summary);
+  Status startStep(uint64_t step, StepMetrics &result);
+  Status endStep(StepMetrics &result, TrainSummary &summary);
   Status runMicro(uint64_t step, uint32_t micro, uint64_t &present);
   Status chooseLossScale(uint64_t step);
-  Status finishStep(uint64_t step, StepMetrics &result);
+  Status judge(StepMetrics &result, bool applied);
   Status inspectFirst(uint64_t step);
   Status nonFinite(uint64_t step, uint32_t firstMicro, uint32_t lastMicro,
                    const char *what);
@@ -74,6 +81,8 @@ private:
   StepWindow window;
   StepTimes times;
   LossScale lossScale;
+  double begin = 0;    ///< of the run, seconds of monotonicSeconds
+  double lastEnd = 0;  ///< when the latest result was there
   uint64_t overflowed = 0; ///< steps that the schedule does not count
   bool inspected = false;
 };

@@ -50,7 +50,7 @@ nn.param @B : tensor<8x2xf32> {trainable, init = "zeros", module = "q"}
 // CHECK-NEXT: plan.initialize %[[A]] "kaiming_uniform" {stream = {{-?[0-9]+}} : i64}
 // CHECK-NEXT: plan.group "default" loss %[[LOSS]]
 // CHECK-NEXT: plan.parameter "base_model.model.q.bias" of "q" %[[BIAS]] {{.*}} {group = 0 : i64, sourceType = bf16}
-// CHECK-NEXT: plan.parameter "A" of "q" %[[A]] gradients(%[[DA]]) moments %[[MA]], %[[VA]] {decay, group = 0 : i64, sourceType = f32, zeroGradientAtStart}
+// CHECK-NEXT: plan.parameter "A" of "q" %[[A]] gradients(%[[DA]]) moments(%[[MA]], %[[VA]]) {decay, group = 0 : i64, sourceType = f32, zeroGradientAtStart}
 // CHECK: plan.port "input" "input_ids" %[[IDS]]
 // CHECK: plan.port "output" "loss_sum" %[[LOSS]]
 // CHECK: plan.port "scalar" "step" %[[STEP]]

@@ -200,3 +200,65 @@ func.func @scalar(%g: tensor<f32>) {
   %y = nn.swiglu %g, %g : tensor<f32> -> tensor<f32>
   return
 }
+
+// -----
+
+// nn_c3: a norm is added to a residual of its result's type.
+nn.param @norm : tensor<8xbf16>
+func.func @norm_residual(%x: tensor<2x4x8xbf16>, %r: tensor<2x4x8xf32>) {
+  // expected-error @+1 {{with a residual of 'tensor<2x4x8xf32>' needs a result of that type, has 'tensor<2x4x8xbf16>'}}
+  %y, %rstd = nn.rms_norm %x, @norm residual(%r : tensor<2x4x8xf32>) {epsilon = 0.5} : tensor<2x4x8xbf16> -> tensor<2x4x8xbf16>, tensor<2x4x1xf32>
+  return
+}
+
+// -----
+
+// nn_c8: two lists of frequencies come with the length that decides.
+func.func @two_lists(%positions: tensor<2x4xi32>) {
+  // expected-error @+1 {{needs longInvFreq, as many as invFreq, together with shortPositions}}
+  %t = nn.rope_table %positions {invFreq = array<f32: 1.0>, longInvFreq = array<f32: 0.5>} : tensor<2x4xi32> -> tensor<2x4x2xf32>
+  return
+}
+
+// -----
+
+// nn_c5: a cap that no score can have.
+func.func @negative_cap(%x: tensor<2x4x8xf32>) {
+  // expected-error @+1 {{softcap -1.000000e+00 must be 0 (none) or positive}}
+  %o, %lse = nn.attention %x, %x, %x {heads = 2, kvHeads = 2, headDim = 4, scale = 0.5, softcap = -1.0} : tensor<2x4x8xf32>, tensor<2x4x8xf32> -> tensor<2x4x8xf32>, tensor<2x8xf32>
+  return
+}
+
+// -----
+
+// nn_c10
+func.func @no_cap(%x: tensor<4x8xf32>) {
+  // expected-error @+1 {{'nn.softcap' op cap 0.000000e+00 must be positive}}
+  %y = nn.softcap %x {cap = 0.0} : tensor<4x8xf32>
+  return
+}
+
+// -----
+
+// nn_c11: parts fill the features, the last two of three alike.
+func.func @too_few(%x: tensor<4x8xf32>) {
+  // expected-error @+1 {{'nn.split' op has parts of 7 features in all, its input 8}}
+  %a, %b = nn.split %x : tensor<4x8xf32> -> tensor<4x4xf32>, tensor<4x3xf32>
+  return
+}
+
+// -----
+
+func.func @unlike(%x: tensor<4x8xf32>) {
+  // expected-error @+1 {{needs a second and third part of the same width, has 3 and 1}}
+  %a:3 = nn.split %x : tensor<4x8xf32> -> tensor<4x4xf32>, tensor<4x3xf32>, tensor<4x1xf32>
+  return
+}
+
+// -----
+
+func.func @one_part(%x: tensor<4x8xf32>) {
+  // expected-error @+1 {{gives two or three parts, has 1}}
+  %a = nn.split %x : tensor<4x8xf32> -> tensor<4x8xf32>
+  return
+}

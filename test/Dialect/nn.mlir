@@ -41,6 +41,33 @@ func.func @forward(%ids: tensor<2x4xi32>, %positions: tensor<2x4xi32>, %segments
   return
 }
 
+// CHECK-LABEL: func.func @gemma
+func.func @gemma(%ids: tensor<2x4xi32>, %positions: tensor<2x4xi32>, %y: tensor<2x4x12xbf16>, %q: tensor<2x4x8xbf16>) {
+  // CHECK: nn.embed %{{.*}}, @table {scale = 3.000000e+00 : f64} : tensor<2x4xi32> -> tensor<2x4x8xf32>
+  %x = nn.embed %ids, @table {scale = 3.0} : tensor<2x4xi32> -> tensor<2x4x8xf32>
+  // CHECK: nn.rms_norm %{{.*}}, @norm residual(%{{.*}} : tensor<2x4x8xf32>) {epsilon = 5.000000e-01 : f64, weightOffset = 1.000000e+00 : f64} : tensor<2x4x8xbf16> -> tensor<2x4x8xf32>, tensor<2x4x1xf32>
+  %n, %rstd = nn.rms_norm %q, @norm residual(%x : tensor<2x4x8xf32>) {epsilon = 0.5, weightOffset = 1.0} : tensor<2x4x8xbf16> -> tensor<2x4x8xf32>, tensor<2x4x1xf32>
+  // CHECK: nn.attention %{{.*}} {headDim = 4 : i64, heads = 2 : i64, kvHeads = 2 : i64, scale = 5.000000e-01 : f64, softcap = 2.000000e+01 : f64}
+  %o, %lse = nn.attention %q, %q, %q {heads = 2, kvHeads = 2, headDim = 4, scale = 0.5, softcap = 20.0} : tensor<2x4x8xbf16>, tensor<2x4x8xbf16> -> tensor<2x4x8xbf16>, tensor<2x8xf32>
+  // CHECK: nn.geglu %{{.*}}, %{{.*}} : tensor<2x4x12xbf16> -> tensor<2x4x12xbf16>
+  %g = nn.geglu %y, %y : tensor<2x4x12xbf16> -> tensor<2x4x12xbf16>
+  // CHECK: nn.softcap %{{.*}} {cap = 3.000000e+01 : f64} : tensor<2x4x8xf32>
+  %c = nn.softcap %n {cap = 30.0} : tensor<2x4x8xf32>
+  // CHECK: nn.rope_table %{{.*}} {attentionFactor = 1.500000e+00 : f64, invFreq = array<f32: 1.000000e+00>, longInvFreq = array<f32: 5.000000e-01>, shortPositions = 9 : i64}
+  %t = nn.rope_table %positions {invFreq = array<f32: 1.0>, longInvFreq = array<f32: 0.5>, shortPositions = 9, attentionFactor = 1.5} : tensor<2x4xi32> -> tensor<2x4x2xf32>
+  // CHECK: nn.split %{{.*}} : tensor<2x4x12xbf16> -> tensor<2x4x6xbf16>, tensor<2x4x3xbf16>, tensor<2x4x3xbf16>
+  %p:3 = nn.split %y : tensor<2x4x12xbf16> -> tensor<2x4x6xbf16>, tensor<2x4x3xbf16>, tensor<2x4x3xbf16>
+  // CHECK: nn.concat %{{.*}}, %{{.*}}, %{{.*}} : tensor<2x4x6xbf16>, tensor<2x4x3xbf16>, tensor<2x4x3xbf16> -> tensor<2x4x12xbf16>
+  %j = nn.concat %p#0, %p#1, %p#2 : tensor<2x4x6xbf16>, tensor<2x4x3xbf16>, tensor<2x4x3xbf16> -> tensor<2x4x12xbf16>
+  // CHECK: nn.softcap_grad %{{.*}}, %{{.*}} {cap = 3.000000e+01 : f64} : tensor<2x4x8xbf16>, tensor<2x4x8xf32>
+  %dc = nn.softcap_grad %q, %c {cap = 30.0} : tensor<2x4x8xbf16>, tensor<2x4x8xf32>
+  // CHECK: nn.geglu_grad
+  %dg, %du = nn.geglu_grad %y, %g, %y : tensor<2x4x12xbf16> -> tensor<2x4x12xbf16>, tensor<2x4x12xbf16>
+  // CHECK: nn.embed_dw %{{.*}}, %{{.*}} into @table.grad {scale = 3.000000e+00 : f64}
+  nn.embed_dw %ids, %x into @table.grad {scale = 3.0} : tensor<2x4xi32>, tensor<2x4x8xf32>
+  return
+}
+
 // CHECK-LABEL: func.func @backward
 func.func @backward(%ids: tensor<2x4xi32>, %x: tensor<2x4x8xbf16>, %dy: tensor<2x4x12xbf16>, %sum: tensor<2x4x8xf32>, %rstd: tensor<2x4x1xf32>, %lse: tensor<2x8xf32>) {
   // CHECK: nn.linear_dx %{{.*}}, @w init(%{{.*}} : tensor<2x4x8xf32>) {scale = 2.000000e+00 : f64} : tensor<2x4x12xbf16> -> tensor<2x4x8xf32>

@@ -18,8 +18,8 @@ plan.program {batch = 1, target = "cpu"} {
   plan.initialize %g "kaiming_uniform" {stream = 7}
   // CHECK: plan.group "default" loss %{{.*}} tokens %{{.*}} norm %{{.*}} {rateFactor = 1.000000e+00 : f64}
   plan.group "default" loss %s tokens %n norm %s {rateFactor = 1.0}
-  // CHECK: plan.parameter "w" of "q_proj" %{{.*}} gradients(%{{.*}}, %{{.*}}) moments %{{.*}}, %{{.*}} {decay, group = 0 : i64, sourceType = bf16}
-  plan.parameter "w" of "q_proj" %g gradients(%g, %g) moments %g, %g {decay, group = 0, sourceType = bf16}
+  // CHECK: plan.parameter "w" of "q_proj" %{{.*}} gradients(%{{.*}}, %{{.*}}) moments(%{{.*}}, %{{.*}}) {decay, group = 0 : i64, sourceType = bf16}
+  plan.parameter "w" of "q_proj" %g gradients(%g, %g) moments(%g, %g) {decay, group = 0, sourceType = bf16}
   // CHECK: plan.port "input" "x" %[[X]]
   plan.port "input" "x" %x
   // CHECK: plan.stream "compute"

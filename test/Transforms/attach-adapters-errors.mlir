@@ -27,12 +27,16 @@
 // CASE12: error: {{.*}}alpha_pattern: 'k_proj' matches no adapted module
 // RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "rank_pattern": {"q_proj": 4, ".*.q_proj": 2}}}' 2>&1 | FileCheck %s --check-prefix=CASE13
 // CASE13: error: {{.*}}rank_pattern: 'q_proj' and '.*.q_proj' both match 'model.layers.0.self_attn.q_proj'; which one wins would change when the config is saved, so make them disjoint
-// RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "use_dora": true}}' 2>&1 | FileCheck %s --check-prefix=CASE14
-// CASE14: error: {{.*}}use_dora
+// RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "lora_bias": true}}' 2>&1 | FileCheck %s --check-prefix=CASE14
+// CASE14: error: {{.*}}lora_bias
 // RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "lora_magic": 3}}' 2>&1 | FileCheck %s --check-prefix=CASE15
 // CASE15: error: {{.*}}lora_magic
 // RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["down_proj"], "bias": "all", "modules_to_save": ["self_attn"]}}' 2>&1 | FileCheck %s --check-prefix=CASE16
 // CASE16: error: {{.*}}trains twice: bias is 'all', and modules_to_save contains 'model.layers.0.self_attn.q_proj'; take bias 'none' or 'lora_only'
+// RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "init_lora_weights": "pissa", "use_dora": true}}' 2>&1 | FileCheck %s --check-prefix=CASE17
+// CASE17: error: {{.*}}init_lora_weights: pissa with DoRA is not in this version; take one of them
+// RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "init_lora_weights": "olora"}} lora-fa=true' 2>&1 | FileCheck %s --check-prefix=CASE18
+// CASE18: error: {{.*}}LoRA-FA with an adapter that starts from the weights is not in this version
 
 module attributes {nn.model = {model_type = "qwen2", name = "tiny", tied = false}} {
   nn.param @model.embed_tokens.weight : tensor<32x8xbf16> {module = "model.embed_tokens"}

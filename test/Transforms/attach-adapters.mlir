@@ -11,6 +11,10 @@
 // RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj", "lm_head"], "init_lora_weights": "gaussian", "r": 4}}' 2>&1 | FileCheck %s --check-prefix=GAUSSIAN
 // RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "init_lora_weights": false}}' 2>&1 | FileCheck %s --check-prefix=RANDOM
 
+// RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "bias": "all"}} lora-plus-ratio=16 lora-fa=true' 2>&1 | FileCheck %s --check-prefix=TRAINED
+// RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "init_lora_weights": "pissa"}}' 2>&1 | FileCheck %s --check-prefix=PISSA
+// RUN: peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "use_dora": true, "lora_dropout": 0.5}}' 2>&1 | FileCheck %s --check-prefix=DORA
+
 // A list names a module by its whole path or its end; only those change.
 // LIST: remark: {{.*}}2 x q_proj [8 -> 8] rank 2: 64 parameters
 // LIST: remark: {{.*}}2 modules adapted; 64 of 1,016 parameters train (6.2992 %)
@@ -76,6 +80,28 @@
 // PEFT's init_lora_weights: false leaves both factors random.
 // RANDOM: lora_A.weight : tensor<8x8xf32> {init = "kaiming_uniform", module = "model.layers.0.self_attn.q_proj", trainable}
 // RANDOM: lora_B.weight : tensor<8x8xf32> {init = "kaiming_uniform", module = "model.layers.0.self_attn.q_proj", trainable}
+
+// LoRA+ gives B and everything with one dimension a rate of their own; with
+// LoRA-FA A is saved and does not train.
+// TRAINED: remark: {{.*}}2 x q_proj [8 -> 8] rank 8: 128 parameters
+// TRAINED: nn.param @model.layers.0.self_attn.q_proj.bias : {{.*}}rateFactor = 1.600000e+01 : f64
+// TRAINED: lora_A.weight : tensor<8x8xf32> {init = "kaiming_uniform", module = "model.layers.0.self_attn.q_proj", saved}
+// TRAINED: lora_B.weight : tensor<8x8xf32> {init = "zeros", module = "model.layers.0.self_attn.q_proj", rateFactor = 1.600000e+01 : f64, trainable}
+
+// PiSSA: the frozen pair rides in a product of twice the rank.
+// PISSA: remark: {{.*}}2 x q_proj [8 -> 8] rank 2: 64 parameters
+// PISSA: nn.param @[[M:.*]].lora_A.weight : tensor<2x8xf32> {init = "given", module = "model.layers.0.self_attn.q_proj", trainable}
+// PISSA-NEXT: nn.param @[[M]].lora_B.weight : tensor<8x2xf32> {init = "given"
+// PISSA-NEXT: nn.param @[[M]].lora_A.start : tensor<2x8xf32> {init = "given", module = "model.layers.0.self_attn.q_proj", saved}
+// PISSA-NEXT: nn.param @[[M]].lora_A.joined : tensor<4x8xf32> {joined = [@[[M]].lora_A.weight, @[[M]].lora_A.start]
+// PISSA-NEXT: nn.param @[[M]].lora_B.start : tensor<8x2xf32>
+// PISSA-NEXT: nn.param @[[M]].lora_B.joined : tensor<8x4xf32>
+// PISSA: lora.linear %{{.*}} a @[[M]].lora_A.joined b @[[M]].lora_B.joined trains @[[M]].lora_A.weight, @[[M]].lora_B.weight {{.*}} tensor<?x?x4xf32>
+
+// DoRA: a magnitude for each output feature.
+// DORA: remark: {{.*}}2 x q_proj [8 -> 8] rank 2: 80 parameters
+// DORA: nn.param @[[M:.*]].lora_magnitude_vector : tensor<8xf32> {init = "row_norms", module = "model.layers.0.self_attn.q_proj", trainable}
+// DORA: lora.dora_linear %{{.*}} bias @{{.*}} a @[[M]].lora_A.weight b @[[M]].lora_B.weight magnitude @[[M]].lora_magnitude_vector {dropout = 5.000000e-01 : f64, {{.*}} -> tensor<?x?x8xf32>, tensor<?x?x2xf32>, tensor<?x?x8xf32>, tensor<8xf32>
 
 module attributes {nn.model = {model_type = "qwen2", name = "tiny", tied = false}} {
   nn.param @model.embed_tokens.weight : tensor<32x8xbf16> {module = "model.embed_tokens"}

@@ -104,6 +104,37 @@ TEST(CudaDevice, aTokenOutsideTheTableIsNamedByALaterCall) {
   EXPECT_EQ(card->run("micro_step").code(), Code::badInput);
 }
 
+TEST(CudaDevice, aPostedResultDoesNotWaitForWhatFollows) {
+  auto card = makeExecutor(openCard());
+  ASSERT_TRUE(card);
+  for (unsigned slot : {0u, 1u}) {
+    // The second batch has a token outside the table.
+    writeBatch(*card, {1, 9, slot ? 10 : 2, 3});
+    check(card->run("micro_step"));
+    check(card->run("update"));
+    check(card->postOutput("metrics", slot));
+  }
+  std::vector<double> metrics(4);
+  check(card->collectOutput<double>("metrics", 0, metrics));
+  EXPECT_EQ(metrics[2], 2);
+  EXPECT_EQ(metrics[3], 1);
+  EXPECT_EQ(card->collectOutput<double>("metrics", 1, metrics).code(),
+            Code::badInput);
+}
+
+TEST(CudaDevice, slotsOfResultsAreChecked) {
+  auto card = makeExecutor(openCard());
+  ASSERT_TRUE(card);
+  std::vector<double> metrics(4);
+  EXPECT_EQ(card->collectOutput<double>("metrics", 0, metrics).code(),
+            Code::internal); // nothing was posted
+  EXPECT_EQ(card->postOutput("metrics", Device::returnSlots).code(),
+            Code::internal);
+  EXPECT_EQ(card->postOutput("input_ids", 0).code(), Code::ok);
+  EXPECT_EQ(card->collectOutput<double>("metrics", 0, metrics).code(),
+            Code::internal); // 16 bytes are posted there
+}
+
 TEST(CudaDevice, readsMappedWeightsAndWritesNone) {
   auto card = makeExecutor(openCard());
   ASSERT_TRUE(card);

@@ -4,6 +4,8 @@
 // turn when launches have turns.
 //
 //===----------------------------------------------------------------------===//
+#include "Machine.h"
+
 #include "cuda/Grid.h"
 #include "cuda/Numbers.h"
 #include "cuda/library/Multiply.h"
@@ -57,6 +59,16 @@ static void multiplyNow(const Product &product) {
 // As on a card, the gate of the call is not looked at.
 Status multiply(const Call &call, const Product &product,
                 const LibraryArea &area) {
+  // An algorithm belongs to a shape.
+  const ProductShape shape = shapeOf(product, area.bytes);
+  std::string code = "product";
+  for (uint64_t part :
+       {shape.rows, shape.columns, shape.depth, uint64_t(shape.in),
+        uint64_t(shape.out), uint64_t(shape.leftTransposed),
+        uint64_t(shape.rightTransposed), uint64_t(shape.addend),
+        uint64_t(shape.bias), shape.workspaceBytes})
+    code += " " + std::to_string(part);
+  PEFT_TRY(card::loadFor(call.stream, code));
   return emulation::runOrDefer(call, [product]() -> Status {
     multiplyNow(product);
     return {};

@@ -8,6 +8,10 @@
 //   * a graph that is launched runs its nodes in a random order of its edges;
 //   * device memory starts as 0xff bytes, PEFT_CARD_BYTES of them in all;
 //   * after the first launch of a graph, asking for memory fails;
+//   * a kernel that was never launched cannot be recorded: its code would be
+//     loaded in the middle of a run;
+//   * with PEFT_CARD_COUNTS it says at the end how often the host waited for all
+//     of a stream after that launch;
 //   * on request one piece of work fails (PEFT_CARD_BREAKS_AT), and then all.
 // Kernels come from the emulation, products from its plain loops.
 //
@@ -41,6 +45,9 @@ struct GraphData;
 
 /// Appends `work` to a stream, or to the graph that it records.
 cudaError_t append(cudaStream_t stream, Work work);
+/// Loads `code` (of a kernel or a product) for a launch. Error internal: it is
+/// new, and the stream records.
+Status loadFor(void *stream, const std::string &code);
 /// Runs everything that `task` waits for, and `task`.
 void settle(const std::shared_ptr<Task> &task);
 /// Runs the nodes of a graph; of a conditional one only if its value is set.

@@ -5,6 +5,8 @@
 #include "cuda/emulation/Deferral.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <unordered_set>
 
 using namespace peft;
@@ -31,8 +33,22 @@ static Status deferLaunch(void *stream, std::function<Status()> work) {
   return internalError("the card answers no more");
 }
 
+Status card::loadFor(void *stream, const std::string &code) {
+  static std::unordered_set<std::string> loaded;
+  const auto *on = static_cast<cudaStream_t>(stream);
+  if (loaded.insert(code).second && on && on->recording)
+    return internalError("code is loaded while a graph is recorded");
+  return {};
+}
+
+static Status loadKernel(void *stream, const void *kernel) {
+  return loadFor(stream, "kernel at " + std::to_string(
+                             reinterpret_cast<uintptr_t>(kernel)));
+}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
   cuda::emulation::deferral = deferLaunch;
+  cuda::emulation::loading = loadKernel;
   *stream = new CUstream_st;
   return state();
 }
@@ -40,9 +56,18 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
+static struct WaitCount {
+  size_t waits = 0;
+  ~WaitCount() {
+    if (std::getenv("PEFT_CARD_COUNTS"))
+      std::fprintf(stderr, "test card: %zu waits for a stream\n", waits);
+  }
+} waitCount;
+
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (stream->recording)
     return cudaErrorStreamCaptureUnsupported;
+  waitCount.waits += allocationIsForbidden();
   settle(stream->tail);
   return state();
 }
@@ -245,9 +270,18 @@ cudaError_t cudaGraphAddNode(cudaGraphNode_t *node, cudaGraph_t graph,
   return state();
 }
 
+static bool conditionIsLoaded = false;
+
+Status cuda::loadCondition() {
+  conditionIsLoaded = true;
+  return {};
+}
+
 Status cuda::setCondition(cudaStream_t stream,
                           cudaGraphConditionalHandle condition,
                           const Gate &gate) {
+  if (!conditionIsLoaded)
+    return internalError("code is loaded while a graph is recorded");
   return deferLaunch(stream, [condition, gate]() -> Status {
     conditions()[condition] = *gate.value > gate.above;
     return {};

@@ -9,6 +9,7 @@ namespace {
 struct Shape {
   uint64_t batch, seq, heads, kvHeads, dim, window;
   bool segments;
+  double softcap = 0;
 
   uint64_t rows() const { return batch * seq; }
   uint64_t width() const { return heads * dim; }
@@ -24,6 +25,10 @@ const Shape shapes[] = {
     {1, 66, 1, 1, 130, 0, true},  {1, 150, 2, 1, 128, 0, true},
     {1, 140, 1, 1, 80, 33, false}, {1, 97, 2, 2, 256, 0, false},
     {1, 70, 1, 1, 136, 30, true}, {1, 66, 1, 1, 300, 0, true},
+    // Caps below the largest scores, so that they bend.
+    {2, 70, 4, 2, 24, 0, false, 1.5}, {1, 150, 1, 1, 64, 40, true, 3},
+    {1, 140, 2, 1, 96, 0, true, 2},   {1, 97, 2, 1, 128, 30, false, 4},
+    {1, 97, 2, 1, 256, 0, false, 5},  {1, 66, 1, 1, 300, 0, true, 2},
 };
 
 /// Segments of odd lengths, one of them longer than a block; some come back.
@@ -40,7 +45,8 @@ Case &attributes(Case &launch, const Shape &shape) {
       .attribute("kv_heads", int64_t(shape.kvHeads))
       .attribute("head_dim", int64_t(shape.dim))
       .attribute("window", int64_t(shape.window))
-      .attribute("scale", shape.scale());
+      .attribute("scale", shape.scale())
+      .attribute("softcap", shape.softcap);
 }
 
 /// Everything in double, one query at a time.
@@ -72,11 +78,16 @@ struct Reference {
     auto key = [&](uint64_t j) {
       return (row * shape.seq + j) * shape.keyWidth() + head / group * dim;
     };
-    std::vector<double> p(i + 1, 0);
+    std::vector<double> p(i + 1, 0), slope(i + 1, 1);
     double largest = -1e300, total = 0;
     for (uint64_t j = 0; j <= i; ++j) {
       for (uint64_t d = 0; d < dim; ++d)
         p[j] += shape.scale() * q[at + d] * k[key(j) + d];
+      if (shape.softcap > 0) {
+        const double bent = std::tanh(p[j] / shape.softcap);
+        p[j] = shape.softcap * bent;
+        slope[j] = 1 - bent * bent;
+      }
       largest = sees(i, j) ? std::max(largest, p[j]) : largest;
     }
     for (uint64_t j = 0; j <= i; ++j) {
@@ -94,7 +105,8 @@ struct Reference {
       double dp = 0;
       for (uint64_t d = 0; d < dim; ++d)
         dp += grad[at + d] * v[key(j) + d];
-      const double ds = p[j] / total * (dp - delta) * shape.scale();
+      const double ds =
+          p[j] / total * (dp - delta) * slope[j] * shape.scale();
       for (uint64_t d = 0; d < dim; ++d) {
         dq[at + d] += ds * k[key(j) + d];
         dk[key(j) + d] += ds * q[at + d];

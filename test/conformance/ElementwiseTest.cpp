@@ -61,6 +61,60 @@ TEST_F(Conformance, swiglu_bwd) {
     }
 }
 
+/// gelu as torch computes it with approximate="tanh", and its derivative.
+struct Gelu {
+  double value, slope;
+
+  explicit Gelu(double x) {
+    const double root = std::sqrt(2 / std::acos(-1.0));
+    const double t = std::tanh(root * (x + 0.044715 * x * x * x));
+    value = 0.5 * x * (1 + t);
+    slope = 0.5 * (1 + t) +
+            0.5 * x * (1 - t * t) * root * (1 + 3 * 0.044715 * x * x);
+  }
+};
+
+TEST_F(Conformance, geglu_fwd) {
+  for (DType type : computeTypes)
+    for (uint64_t columns : {1, 16, 37, 3000}) {
+      Case launch("geglu_fwd");
+      launch.input("gate", type, 7, columns, wide)
+          .input("up", type, 7, columns)
+          .output("y", type, 7, columns)
+          .expectSameBits();
+      const std::vector<double> gate = launch.before("gate"),
+                                up = launch.before("up");
+      std::vector<double> y(gate.size());
+      for (size_t i = 0; i < y.size(); ++i)
+        y[i] = Gelu(gate[i]).value * up[i];
+      launch.expectNear("y", y, toleranceOf(type));
+    }
+}
+
+TEST_F(Conformance, geglu_bwd) {
+  for (DType type : computeTypes)
+    for (uint64_t columns : {1, 16, 37, 3000}) {
+      Case launch("geglu_bwd");
+      launch.input("dy", type, 7, columns)
+          .input("gate", type, 7, columns, wide)
+          .input("up", type, 7, columns)
+          .output("dgate", type, 7, columns)
+          .output("dup", type, 7, columns)
+          .expectSameBits();
+      const std::vector<double> dy = launch.before("dy"),
+                                gate = launch.before("gate"),
+                                up = launch.before("up");
+      std::vector<double> dgate(dy.size()), dup(dy.size());
+      for (size_t i = 0; i < dy.size(); ++i) {
+        const Gelu gelu(gate[i]);
+        dgate[i] = dy[i] * up[i] * gelu.slope;
+        dup[i] = dy[i] * gelu.value;
+      }
+      launch.expectNear("dgate", dgate, toleranceOf(type));
+      launch.expectNear("dup", dup, toleranceOf(type));
+    }
+}
+
 TEST_F(Conformance, add_fwd) {
   for (DType a : computeTypes)
     for (DType b : computeTypes)

@@ -44,44 +44,62 @@ std::vector<double> rstdOf(const std::vector<double> &x, const Shape &shape) {
 
 } // namespace
 
+/// How a norm is used: llama's, gemma's, and gemma's after a branch.
+struct Use {
+  double offset;
+  bool hasInit;
+};
+const Use uses[] = {{0, false}, {1, false}, {1, true}, {0, true}};
+
 TEST_F(Conformance, rms_norm_fwd) {
   for (const Shape &shape : shapes)
-    for (const Types &type : types) {
-      Case launch("rms_norm_fwd");
-      launch.input("x", type.x, shape.rows, shape.columns)
-          .input("weight", type.weight, 1, shape.width)
-          .output("y", type.out, shape.rows, shape.columns)
-          .output("rstd", DType::f32, 1, shape.groups())
-          .attribute("epsilon", epsilon)
-          .expectSameBits();
-      const std::vector<double> x = launch.before("x"),
-                                weight = launch.before("weight"),
-                                rstd = rstdOf(x, shape);
-      std::vector<double> y(x.size());
-      for (size_t i = 0; i < y.size(); ++i)
-        y[i] = x[i] * rstd[i / shape.width] * weight[i % shape.width];
-      launch.expectNear("rstd", rstd, 1e-6);
-      launch.expectNear("y", y, toleranceOf(type.out));
-    }
+    for (const Types &type : types)
+      for (const Use &use : uses) {
+        Case launch("rms_norm_fwd");
+        launch.input("x", type.x, shape.rows, shape.columns)
+            .input("weight", type.weight, 1, shape.width)
+            .output("y", type.out, shape.rows, shape.columns)
+            .output("rstd", DType::f32, 1, shape.groups())
+            .attribute("epsilon", epsilon)
+            .attribute("weight_offset", use.offset);
+        if (use.hasInit)
+          launch.input("init", DType::f32, shape.rows, shape.columns,
+                       [](uint64_t i) { return uniform(9, i); });
+        launch.expectSameBits();
+        const std::vector<double> x = launch.before("x"),
+                                  weight = launch.before("weight"),
+                                  rstd = rstdOf(x, shape);
+        std::vector<double> y(x.size());
+        if (use.hasInit)
+          y = launch.before("init");
+        for (size_t i = 0; i < y.size(); ++i)
+          y[i] += x[i] * rstd[i / shape.width] *
+                  (weight[i % shape.width] + use.offset);
+        launch.expectNear("rstd", rstd, 1e-6);
+        launch.expectNear("y", y, toleranceOf(type.out));
+      }
 }
 
 TEST_F(Conformance, rms_norm_dx) {
   for (const Shape &shape : shapes)
     for (const Types &type : types)
-      for (bool hasInit : {false, true}) {
+      for (const auto &[offset, hasInit] : uses) {
         Case launch("rms_norm_dx");
         launch.input("dy", type.dy, shape.rows, shape.columns)
             .input("x", type.x, shape.rows, shape.columns)
             .input("weight", type.weight, 1, shape.width)
             .input("rstd", DType::f32, 1, shape.groups())
-            .output("dx", type.out, shape.rows, shape.columns);
+            .output("dx", type.out, shape.rows, shape.columns)
+            .attribute("weight_offset", offset);
         if (hasInit)
           launch.input("init", DType::f32, shape.rows, shape.columns);
         launch.expectSameBits();
         const std::vector<double> x = launch.before("x"),
                                   dy = launch.before("dy"),
-                                  weight = launch.before("weight"),
                                   rstd = launch.before("rstd");
+        std::vector<double> weight = launch.before("weight");
+        for (double &value : weight)
+          value += offset;
         std::vector<double> dx(x.size());
         if (hasInit)
           dx = launch.before("init");

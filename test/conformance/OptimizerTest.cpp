@@ -59,6 +59,13 @@ TEST_F(Conformance, finish_step) {
     EXPECT_EQ(launch.after("optimizer_step")[0], 6);
     EXPECT_EQ(launch.after("apply")[0], 0);
     EXPECT_EQ(launch.after("metrics")[3], 0);
+    EXPECT_EQ(launch.after("tokens")[0], 0);
+    EXPECT_EQ(launch.after("norm_sum")[0], 0);
+    // A loss that is not finite keeps later steps from being applied, too.
+    const double loss = launch.before("loss_sum")[0];
+    EXPECT_EQ(std::isnan(launch.after("loss_sum")[0]), std::isnan(loss));
+    if (!std::isnan(loss))
+      EXPECT_EQ(launch.after("loss_sum")[0], 0);
   }
 }
 

@@ -23,20 +23,58 @@ TEST_F(Conformance, embed_fwd) {
   for (DType type : {DType::f32, DType::bf16, DType::f16})
     for (uint64_t width : {1, 48, 203, 1112}) {
       Case launch("embed_fwd");
+      const double scale = width == 48 ? 33.75 : 1;
       launch.input("ids", DType::i32, 1, rows, idOf)
           .input("table", type, vocab, width)
           .output("y", DType::f32, rows, width)
+          .attribute("scale", scale)
           .expectSameBits();
       const std::vector<double> table = launch.before("table");
       std::vector<double> y(rows * width);
       for (uint64_t i = 0; i < y.size(); ++i)
-        y[i] = table[uint64_t(idOf(i / width)) * width + i % width];
+        y[i] = rounded(DType::f32,
+                       scale *
+                           table[uint64_t(idOf(i / width)) * width + i % width]);
       launch.expectNear("y", y, 0);
       for (double wrong : {-1.0, double(vocab)}) {
         launch.poke("ids", 5, wrong);
         launch.expectFault(static_cast<int64_t>(wrong));
       }
     }
+}
+
+/// Rows of odd length, so that a row begins inside a byte and inside a block.
+TEST(Embedding, ofAQuantizedTable) {
+  for (const Quantization &how : quantizations)
+    for (uint64_t width : {1, 48, 203}) {
+      Case launch("embed_fwd");
+      launch.input("ids", DType::i32, 1, rows, idOf)
+          .output("y", DType::f32, rows, width);
+      const std::vector<double> table =
+          launch.quantized("table", how, vocab, width);
+      launch.expectSameBits();
+      std::vector<double> y(rows * width);
+      for (uint64_t i = 0; i < y.size(); ++i)
+        y[i] = table[uint64_t(idOf(i / width)) * width + i % width];
+      launch.expectNear("y", y, 0);
+      launch.poke("ids", 5, double(vocab));
+      launch.expectFault(int64_t(vocab));
+    }
+}
+
+TEST_F(Conformance, dequantize) {
+  for (const Quantization &how : quantizations)
+    for (DType type : computeTypes)
+      for (auto [rows, columns] :
+           {std::pair<uint64_t, uint64_t>{67, 128}, {35, 241}, {1, 1}}) {
+        Case launch("dequantize");
+        launch.output("y", type, rows, columns);
+        std::vector<double> values = launch.quantized("w", how, rows, columns);
+        launch.expectSameBits();
+        for (double &value : values)
+          value = rounded(type, value);
+        launch.expectNear("y", values, 0);
+      }
 }
 
 TEST_F(Conformance, embed_dw) {
@@ -50,12 +88,14 @@ TEST_F(Conformance, embed_dw) {
         .input("dy", DType::f32, rows, width)
         .input("dtable", DType::f32, vocab, width)
         .attribute("padding_idx", int64_t(3))
+        .attribute("scale", width == 48 ? 33.75 : 1.0)
         .expectSameBits();
     const std::vector<double> dy = launch.before("dy");
     std::vector<double> sum = launch.before("dtable");
     for (uint64_t i = 0; i < dy.size(); ++i)
       if (idOf(i / width) != 3)
-        sum[uint64_t(idOf(i / width)) * width + i % width] += dy[i];
+        sum[uint64_t(idOf(i / width)) * width + i % width] +=
+            dy[i] * (width == 48 ? 33.75 : 1.0);
     launch.expectNear("dtable", sum, 1e-6);
     launch.poke("ids", 7, double(vocab));
     launch.expectFault(int64_t(vocab));

@@ -181,6 +181,27 @@ Case &Case::input(const std::string &name, DType type, uint64_t rows,
   return *this;
 }
 
+std::vector<double> Case::quantized(const std::string &name,
+                                    const Quantization &how, uint64_t rows,
+                                    uint64_t columns) {
+  QuantizedSample sample(how, rows, columns, rows * 1009 + columns);
+  Stored stored{how.type, rows, columns, {}, {}};
+  for (uint8_t code : sample.codes)
+    stored.initial.push_back(std::byte{code});
+  put(name, std::move(stored));
+  vector("absmax", how.nested ? DType::u8 : DType::f32, sample.absmax);
+  auto widened = [](const std::vector<float> &values) {
+    return std::vector<double>(values.begin(), values.end());
+  };
+  if (!sample.tables.empty())
+    vector("tables", DType::f32, widened(sample.tables));
+  if (how.nested)
+    vector("nested_absmax", DType::f32, widened(sample.nestedAbsmax));
+  attribute("block", static_cast<int64_t>(how.block));
+  attribute("nested", static_cast<int64_t>(how.nested));
+  return widened(sample.values);
+}
+
 Case &Case::vector(const std::string &name, DType type,
                    const std::vector<double> &values) {
   return input(name, type, 1, values.size(),
@@ -289,7 +310,7 @@ Fault Case::run(Path path, unsigned threads) {
       continue;
     const Stored &stored = found->second;
     std::byte *data =
-        allocate(stored.initial.size(), operand.types == "W" ? 1 : 0);
+        allocate(stored.initial.size(), operand.types.starts_with("W") ? 1 : 0);
     std::memcpy(data, stored.initial.data(), stored.initial.size());
     bound[i] = {data, stored.type, stored.rows, stored.columns};
   }

@@ -26,6 +26,7 @@
 #ifndef PEFT_TEST_CONFORMANCE_SUITE_H
 #define PEFT_TEST_CONFORMANCE_SUITE_H
 
+#include "QuantizedSample.h"
 #include "cpu/Call.h"
 
 #include <gtest/gtest.h>
@@ -75,6 +76,11 @@ public:
   Case &input(const std::string &name, DType type, uint64_t rows,
               uint64_t columns,
               const std::function<double(uint64_t)> &value = {});
+  /// A weight with random codes and scales, in the operand `name` and those of
+  /// its parts, and the attributes that belong to them. Returns its values.
+  std::vector<double> quantized(const std::string &name,
+                                const Quantization &how, uint64_t rows,
+                                uint64_t columns);
   /// A vector of `values`.
   Case &vector(const std::string &name, DType type,
                const std::vector<double> &values);

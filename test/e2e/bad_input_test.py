@@ -471,8 +471,8 @@ case("adapter of another rank", 65, " r is not", start,
      prepare=lambda w: adapter_config(w, r=4))
 case("adapter of another scale", 65, "lora_alpha", start,
      prepare=lambda w: adapter_config(w, lora_alpha=7))
-case("adapter with an unknown feature", 65, "use_dora", start,
-     prepare=lambda w: adapter_config(w, use_dora=True))
+case("adapter with an unknown feature", 65, "lora_bias", start,
+     prepare=lambda w: adapter_config(w, lora_bias=True))
 case("adapter config not JSON", 65, "adapter_config.json", start,
      prepare=lambda w: write(f"{w.root}/good/adapter_config.json", "{"))
 case("adapter for a whole model", 64, "no adapter",

@@ -5,17 +5,21 @@ usage: card_test.py --bin DIR
 Models are compiled for a card and for the CPU and trained on both devices. On
 the card: the losses of the CPU within rounding, the same bits whatever the order
 that streams and events leave open (PEFT_CARD_SEED), with graphs and step by
-step; nothing asked of the card's memory after load; --check; what a card that
-is too small, one that breaks and a missing driver say. All is
+step; nothing asked of the card's memory after load, no wait for all of it in a step;
+--check; what a card that is too small, one that breaks, a number that is not
+finite, Ctrl-C and a missing driver come to. All is
 skipped where the plug-in was not built. The last line counts what passed.
 """
 
 import argparse
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "golden"))
 import models  # noqa: E402
@@ -182,11 +186,82 @@ def check_broken(programs):
             raise Failure(f"{mode}: the hint is wrong: {said.strip().splitlines()[-1]}")
 
 
+def run_card(programs, plan, *flags, env=None, code=0, model="model", data="data"):
+    out = f"{programs.root}/out"
+    subprocess.run(["rm", "-rf", out], check=True)
+    said = programs.run("peft-run", plan, "--model", f"{programs.root}/{model}", "-o", out,
+                        "--data", f"{programs.root}/{data}.safetensors", "--device", "cuda",
+                        *flags, env={**programs.card(), **(env or {})}, code=code)
+    return said, sorted(os.listdir(out)) if os.path.isdir(out) else []
+
+
+def steps_in(programs):
+    with open(f"{programs.root}/out/metrics.jsonl") as file:
+        return [json.loads(line)["step"] for line in file]
+
+
+def check_no_waits(programs):
+    plan, counts = lora_plan(programs), []
+    for steps in ("3", "7"):
+        said, _ = run_card(programs, plan, "--steps", steps, env={"PEFT_CARD_COUNTS": "1"})
+        counts.append(re.search(r"test card: (\d+) waits for a stream", said).group(1))
+        if steps_in(programs) != list(range(1, int(steps) + 1)):
+            raise Failure(f"metrics of steps {steps_in(programs)}")
+    if counts[0] != counts[1]:
+        raise Failure(f"3 steps wait {counts[0]} times for a stream, 7 steps {counts[1]} times")
+
+
+def check_late_failure(programs):
+    """A NaN that only the third step reads: found when the fourth is on its way."""
+    config = {**CONFIG, "tie_word_embeddings": False}
+    case = {**case_of(), "config": config, "stored": "f32"}
+    models.write_model(case, f"{programs.root}/broken")
+    path = f"{programs.root}/broken/model.safetensors"
+    tensors, _ = tensor_file.load_tensors(path)
+    table = tensors["model.embed_tokens.weight"].copy()
+    table[130] = float("nan")
+    tensors["model.embed_tokens.weight"] = table
+    tensor_file.save_tensors(path, tensors)
+    arrays, _ = models.make_rows({**case, "batch": 10})
+    arrays["input_ids"][arrays["input_ids"] == 130] = 129
+    arrays["input_ids"][5, 3] = 130
+    tensor_file.save_tensors(f"{programs.root}/broken.safetensors", arrays)
+    plan = f"{programs.root}/broken.plan"
+    programs.run("peftc", "compile", f"{programs.root}/broken", "--batch", str(BATCH), "--seq",
+                 str(SEQ), "-o", plan, "--quiet", "--lora-rank", "4", "--target", "h200")
+    said, files = run_card(programs, plan, "--steps", "5", "--no-shuffle", code=76,
+                           model="broken", data="broken")
+    expect(said, "step 3: the loss is not finite, rows 4, 5; ", "model.embed_tokens.weight")
+    if files != ["metrics.jsonl"] or steps_in(programs) != [1, 2]:
+        raise Failure(f"{files}, metrics of steps {steps_in(programs)}")
+
+
+def check_interrupt(programs):
+    out = f"{programs.root}/out"
+    subprocess.run(["rm", "-rf", out], check=True)
+    command = [f"{programs.binaries}/peft-run", lora_plan(programs), "--model",
+               f"{programs.root}/model", "-o", out, "--data", f"{programs.root}/data.safetensors",
+               "--device", "cuda", "--steps", "1000000"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL,
+                             env={**os.environ, **programs.card()})
+    for _ in range(1200):
+        if os.path.isfile(f"{out}/metrics.jsonl") and os.path.getsize(f"{out}/metrics.jsonl"):
+            break
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    code = child.wait(timeout=60)
+    if code != -signal.SIGINT:
+        raise Failure(f"exit {code}, not that of the signal")
+    if steps_in(programs) != list(range(1, len(steps_in(programs)) + 1)):
+        raise Failure("metrics.jsonl is not whole")
+
+
 def checks():
     for compute in ("f32", "bf16", "f16"):
         for training in ("lora", "dropout", "all"):
             yield f"{compute}/{training}", check_training, (compute, training)
-    for check in (check_memory, check_choice, check_no_driver, check_too_small, check_broken):
+    for check in (check_memory, check_choice, check_no_driver, check_too_small, check_broken,
+                  check_no_waits, check_late_failure, check_interrupt):
         yield check.__name__, check, ()
 
 

@@ -3,10 +3,11 @@
 usage: same_bits.py --bin DIR [--quick]
 
 SHA-256 of the adapter after 20 steps of 8 rows, in f32, bf16 and f16, with and
-without dropout, and of the model with --train all: 1, 2 and 3 threads; rows x
+without dropout, of a gemma2 and a phi3, and of the model with --train all: 1, 2
+and 3 threads; rows x
 micro-batches 1x8, 2x4 and 8x1, untrained rows among them; ten --schedule-seeds,
-each of which must move at least a quarter of the launches; every CPU path that
-this chip has. Needs numpy only. The last line counts what passed.
+each of which must move at least a quarter of the launches; A-projections of one
+input together and one by one; every CPU path that this chip has. Needs numpy only. The last line counts what passed.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "golden"))
 import models  # noqa: E402
 import tensor_file  # noqa: E402
-from cases import QWEN2  # noqa: E402
+from cases import GEMMA2, PHI3, QWEN2  # noqa: E402
 
 STEPS, ROWS, SEQ = 20, 8, 37
 
@@ -46,6 +47,19 @@ CASE = {
     "accumulation": 1,
     "steps": STEPS,
     "seq": SEQ,
+}
+
+ODD_SIZES = {
+    "hidden_size": 52,
+    "intermediate_size": 83,
+    "vocab_size": 211,
+    "head_dim": 18,
+    "sliding_window": 9,
+}
+# Models of other families, with adapters everywhere.
+OTHER_MODELS = {
+    "gemma2": {**GEMMA2, **ODD_SIZES},
+    "phi3": {**PHI3, **ODD_SIZES, "partial_rotary_factor": 0.56},
 }
 
 # Flags of /proc/cpuinfo that a path needs.
@@ -76,20 +90,25 @@ class Bench:
         self.directory, self.binaries = directory, binaries
         self.variant, self.compute = variant, compute
         self.plans = {}
+        model = variant if variant in OTHER_MODELS else "qwen2"
+        self.model = f"{directory}/{model}"
+        self.adapter = "lora" if variant in OTHER_MODELS else variant
 
-    def plan(self, batch):
-        if batch not in self.plans:
-            path = f"{self.directory}/{self.variant}-{self.compute}-{batch}.plan"
+    def plan(self, batch, grouped=True):
+        key = f"{batch}" if grouped else f"{batch}-ungrouped"
+        if key not in self.plans:
+            path = f"{self.directory}/{self.variant}-{self.compute}-{key}.plan"
             command = [f"{self.binaries}/peftc", "compile"]
-            command += [f"{self.directory}/model", "--compute", self.compute]
+            command += [self.model, "--compute", self.compute]
             command += ["--batch", str(batch), "--seq", str(SEQ), "-o", path]
             if self.variant == "all":
                 command += ["--train", "all"]
             else:
-                command += ["--adapter", f"{self.directory}/{self.variant}.json"]
+                command += ["--adapter", f"{self.directory}/{self.adapter}.json"]
+            command += ["--group-down-projections", "on" if grouped else "off"]
             self.run(command)
-            self.plans[batch] = path
-        return self.plans[batch]
+            self.plans[key] = path
+        return self.plans[key]
 
     @staticmethod
     def run(command, **environment):
@@ -107,13 +126,21 @@ class Bench:
             )
         return done.stdout + done.stderr
 
-    def train(self, batch=2, threads=1, path=None, schedule=None):
+    def train(self, batch=2, threads=1, path=None, schedule=None, grouped=True):
         """(SHA-256 of what was trained, what was printed); `schedule` is a
         seed and a mode"""
-        out = f"{self.directory}/out-{os.path.basename(self.plan(batch))}"
-        command = [f"{self.binaries}/peft-run", self.plan(batch)]
+<<<<<<< HEAD
+        plan = self.plan(batch, grouped)
+        out = f"{self.directory}/out-{os.path.basename(plan)}"
+        command = [f"{self.binaries}/peft-run", plan]
         command += ["--model", f"{self.directory}/model", "-o", out]
         command += ["--data", f"{self.directory}/data.safetensors"]
+=======
+        out = f"{self.directory}/out-{os.path.basename(self.plan(batch))}"
+        command = [f"{self.binaries}/peft-run", self.plan(batch)]
+        command += ["--model", self.model, "-o", out]
+        command += ["--data", f"{self.model}/data.safetensors"]
+>>>>>>> families
         command += ["--steps", str(STEPS), "--grad-accum", str(ROWS // batch)]
         command += ["--lr", "3e-3", "--seed", "5", "--weight-decay", "0.01"]
         command += ["--threads", str(threads)]
@@ -145,6 +172,7 @@ def variations(quick):
     for threads in (2, 3):
         yield f"threads{threads}", {"threads": threads}, None
     yield "8x1-threads3", {"batch": 8, "threads": 3}, None
+    yield "ungrouped", {"grouped": False}, None
     for seed in range(1, 3 if quick else 11):
         for mode in ("shuffle", "interleave"):
             arguments = {"schedule": (seed, mode), "threads": 2}
@@ -156,12 +184,18 @@ def variations(quick):
         yield path, {"path": path}, reason
 
 
-def write_inputs(directory):
-    models.write_model(CASE, f"{directory}/model")
-    arrays, _ = models.make_rows(CASE)
+def write_model(case, directory):
+    models.write_model(case, directory)
+    arrays, _ = models.make_rows(case)
     arrays["labels"][3::8] = models.UNTRAINED
     arrays["labels"][:2] = models.UNTRAINED
     tensor_file.save_tensors(f"{directory}/data.safetensors", arrays)
+
+
+def write_inputs(directory):
+    write_model(CASE, f"{directory}/qwen2")
+    for name, config in OTHER_MODELS.items():
+        write_model({**CASE, "config": config}, f"{directory}/{name}")
     for variant, dropout in (("lora", 0.0), ("dropout", 0.1)):
         case = {**CASE, "adapter": {**CASE["adapter"], "lora_dropout": dropout}}
         models.write_adapter(case, f"{directory}/{variant}", {})
@@ -217,7 +251,7 @@ def main():
                     options.quick or variant != "lora",
                     counts,
                 )
-                for variant in ("lora", "dropout", "all")
+                for variant in ("lora", "dropout", "all", *OTHER_MODELS)
             }
             # Dropout must do something, or its test says nothing.
             if digests["lora"] and digests["lora"] == digests["dropout"]:

@@ -127,7 +127,7 @@ private:
     case 3:
       return number(buffer.size);
     case 4:
-      return enumerator(buffer.dtype, 8);
+      return enumerator(buffer.dtype, 10);
     case 5:
       return index(buffer.entry, plan.entries);
     case 6:
@@ -138,16 +138,14 @@ private:
       withOne(buffer.shape, [&](uint64_t &extent) { number(extent); });
       if (below(3) == 0)
         rearrange(buffer.shape);
-      buffer.size = byteSize(buffer.dtype);
-      for (uint64_t extent : buffer.shape)
-        buffer.size *= extent;
+      buffer.size = byteCount(buffer.dtype, buffer.elements());
     }
   }
 
   void mutateWeight(Weight &weight) {
     switch (below(4)) {
     case 0:
-      return enumerator(weight.dtype, 8);
+      return enumerator(weight.dtype, 10);
     case 1:
       return withOne(weight.shape, [&](uint64_t &extent) { number(extent); });
     case 2:

@@ -53,9 +53,10 @@ inline Expected<PlanOutcome> runIfValid(std::span<const std::byte> bytes) {
   BoundWeights weights;
   weights.owner = zeros;
   for (const Weight &weight : plan->weights) {
-    uint64_t size = byteSize(weight.dtype);
+    uint64_t elements = 1;
     for (uint64_t extent : weight.shape)
-      size *= extent;
+      elements *= extent;
+    uint64_t size = byteCount(weight.dtype, elements);
     weights.bytes.push_back(std::span(*zeros).first(size));
   }
   DeviceOptions options;

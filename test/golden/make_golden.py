@@ -27,6 +27,7 @@ import tempfile
 import models
 import numpy as np
 import peft
+import peft.optimizers
 import tensor_file
 import torch
 import transformers
@@ -52,8 +53,17 @@ def load_model(case, directory, dtype):
             model,
             peft.LoraConfig(task_type="CAUSAL_LM", **case["adapter"]),
         )
+        replace_dropout(model)
     model = model.to(dtype)
+    if models.starts_from_weights(case):
+        # The start that the file keeps, whatever other processors would find.
+        model.train()
+        return model, trainable_parameters(case, model)
     model.train()
+    if case["lora_fa"]:
+        for name, parameter in model.named_parameters():
+            if ".lora_A." in name:
+                parameter.requires_grad_(False)
     trainable = trainable_parameters(case, model)
     with torch.no_grad():
         for name, parameter in trainable.items():
@@ -61,6 +71,11 @@ def load_model(case, directory, dtype):
                 shape = tuple(parameter.shape)
                 values = models.adapter_tensor(name, shape, base)
                 parameter.copy_(torch.from_numpy(values))
+        frozen = models.frozen_tensors(case, trainable)
+        for name, parameter in model.named_parameters():
+            key = name.replace(".default.", ".")
+            if key in frozen:
+                parameter.copy_(torch.from_numpy(frozen[key]))
     return model, trainable
 
 
@@ -74,27 +89,67 @@ def trainable_parameters(case, model):
         for p in model.parameters()
         if p.requires_grad
     }
-    found = {
-        key: by_place[value.data_ptr(), tuple(value.shape)]
+    places = {
+        key: (value.data_ptr(), tuple(value.shape))
         for key, value in saved.items()
+    }
+    found = {
+        key: by_place[place] for key, place in places.items() if place in by_place
     }
     assert len(found) == len(by_place), "a trainable parameter is not saved"
     return dict(sorted(found.items()))
 
 
+class Mask(torch.nn.Module):
+    """Dropout with the numbers that peft-run draws."""
+
+    place = None  # (step, row of the step, tokens) of the text that runs
+
+    def __init__(self, module, dropout):
+        super().__init__()
+        self.module, self.dropout = module, dropout
+
+    def forward(self, x):
+        factors = models.dropout_factors(
+            self.module, self.dropout, *Mask.place, x.shape[-1]
+        )
+        return x * torch.from_numpy(factors).to(x.dtype)
+
+
+def replace_dropout(model):
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.Dropout) and ".lora_dropout" in name:
+            owner, _, child = name.rpartition(".")
+            path = name.split(".lora_dropout")[0]
+            path = path.removeprefix("base_model.model.")
+            setattr(model.get_submodule(owner), child, Mask(path, module.p))
+
+
 def texts_of(arrays, segments, rows):
-    """(ids, labels) of every text in the rows, padding left out."""
-    for row in rows:
+    """(ids, labels, (row of these, tokens)) of every text in the rows, padding
+    left out."""
+    for number, row in enumerate(rows):
         for segment in range(segments[row].max() + 1):
             place = segments[row] == segment
-            yield arrays["input_ids"][row, place], arrays["labels"][row, place]
+            yield (
+                arrays["input_ids"][row, place],
+                arrays["labels"][row, place],
+                (number, np.nonzero(place)[0]),
+            )
 
 
 def trained_tokens(arrays, segments, rows):
     return sum(
         int((labels[1:] != models.UNTRAINED).sum())
-        for _, labels in texts_of(arrays, segments, rows)
+        for _, labels, _ in texts_of(arrays, segments, rows)
     )
+
+
+def beside_images(case, ids):
+    """What a model of images and text wants to train: which ids are images."""
+    if "text_config" not in case["config"]:
+        return {}
+    return {"token_type_ids": torch.zeros_like(ids)}
 
 
 def step_gradient(
@@ -110,7 +165,8 @@ def step_gradient(
     factor = 1.0
     if scale is not None:
         factor = scale / trained_tokens(arrays, segments, rows)
-    for ids, labels in texts_of(arrays, segments, rows):
+    for ids, labels, place in texts_of(arrays, segments, rows):
+        Mask.place = (step, *place)
         labels = torch.from_numpy(labels.astype(np.int64))[1:]
         count = int((labels != models.UNTRAINED).sum())
         if count == 0:
@@ -119,7 +175,9 @@ def step_gradient(
         with torch.autocast(
             "cpu", autocast or torch.bfloat16, enabled=autocast is not None
         ):
-            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+            logits = model(
+                input_ids=ids, use_cache=False, **beside_images(case, ids)
+            ).logits[0, :-1]
         loss = torch.nn.functional.cross_entropy(
             logits if logits.dtype == torch.float64 else logits.float(),
             labels,
@@ -178,11 +236,17 @@ def autocast_errors(case, directory, autocast):
     return {n: (error[n] / max(norm[n], 1e-300)) ** 0.5 for n in trainable}
 
 
-def run(case, directory, dtype):
-    """Losses, norms, tokens, first gradients and changes of a training run."""
-    model, trainable = load_model(case, directory, dtype)
-    arrays, segments = models.make_rows(case)
-    before = {n: p.detach().clone() for n, p in trainable.items()}
+def make_optimizer(case, model, trainable):
+    """AdamW, in 8 bits or not, or PEFT's LoRA+ around it."""
+    if case["lora_plus_ratio"] is not None:
+        return peft.optimizers.create_loraplus_optimizer(
+            model,
+            torch.optim.AdamW,
+            lr=case["lr"],
+            loraplus_lr_ratio=case["lora_plus_ratio"],
+            loraplus_weight_decay=case["weight_decay"],
+            foreach=False,
+        )
     groups = [
         {
             "params": [p for n, p in trainable.items() if models.decays(n) == on],
@@ -190,9 +254,21 @@ def run(case, directory, dtype):
         }
         for on in (True, False)
     ]
-    optimizer = torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=case["lr"], foreach=False
-    )
+    groups = [g for g in groups if g["params"]]
+    if case["optimizer"] == "adamw8bit":
+        import bitsandbytes
+
+        return bitsandbytes.optim.AdamW8bit(groups, lr=case["lr"])
+    return torch.optim.AdamW(groups, lr=case["lr"], foreach=False)
+
+
+def run(case, directory, dtype):
+    """Losses, norms, tokens, first gradients and changes of a training run."""
+    model, trainable = load_model(case, directory, dtype)
+    arrays, segments = models.make_rows(case)
+    before = {n: p.detach().clone() for n, p in trainable.items()}
+    optimizer = make_optimizer(case, model, trainable)
+    factors = [group["lr"] / case["lr"] for group in optimizer.param_groups]
     result = {"loss": [], "grad_norm": [], "tokens": []}
     for step in range(case["steps"]):
         loss, tokens = step_gradient(
@@ -203,8 +279,8 @@ def run(case, directory, dtype):
         norm = torch.nn.utils.clip_grad_norm_(
             list(trainable.values()), case["max_grad_norm"], foreach=False
         )
-        for group in optimizer.param_groups:
-            group["lr"] = models.rate(case, step)
+        for group, factor in zip(optimizer.param_groups, factors):
+            group["lr"] = models.rate(case, step) * factor
         optimizer.step()
         result["loss"].append(loss)
         result["grad_norm"].append(norm.item())
@@ -237,6 +313,11 @@ def make(name):
     }
     tensors = {f"gradient/{n}": g.float().numpy() for n, g in gradients.items()}
     tensors |= {f"change/{n}": c.float().numpy() for n, c in changes.items()}
+    if models.starts_from_weights(case):
+        with tempfile.TemporaryDirectory() as directory:
+            models.write_model(case, directory)
+            _, start = load_model(case, directory, torch.float32)
+        tensors |= {f"start/{n}": p.detach().numpy() for n, p in start.items()}
     return tensors, {"golden": json.dumps(result)}
 
 

@@ -46,6 +46,7 @@ class Golden:
         self.numbers = json.loads(metadata["golden"])
         self.gradients = self._part(tensors, "gradient/")
         self.changes = self._part(tensors, "change/")
+        self.start = self._part(tensors, "start/")
 
     @staticmethod
     def _part(tensors, prefix):
@@ -61,12 +62,16 @@ def write_inputs(case, golden, directory):
     base = models.write_model(case, f"{directory}/model")
     start = {}
     for name, gradient in golden.gradients.items():
+        start[name] = golden.start.get(name)
+        if start[name] is not None:
+            continue
         start[name] = (
             base[name]
             if case["adapter"] is None
             else models.adapter_tensor(name, gradient.shape, base)
         )
     if case["adapter"] is not None:
+        start |= models.frozen_tensors(case, start)
         models.write_adapter(case, f"{directory}/adapter", start)
     arrays, _ = models.make_rows(case)
     tensor_file.save_tensors(f"{directory}/data.safetensors", arrays)
@@ -79,6 +84,11 @@ def compile_plan(case, directory, binaries, compute):
         command += ["--train", "all"]
     else:
         command += ["--adapter", f"{directory}/adapter/adapter_config.json"]
+    if case["lora_plus_ratio"] is not None:
+        command += ["--lora-plus-ratio", repr(case["lora_plus_ratio"])]
+    command += ["--optimizer", case["optimizer"]]
+    if case["lora_fa"]:
+        command += ["--lora-fa"]
     command += ["--batch", str(case["batch"]), "--seq", str(case["seq"])]
     plan = f"{directory}/{compute}.plan"
     execute(command + ["--compute", compute, "-o", plan])
@@ -145,6 +155,15 @@ def check_metrics(golden, metrics):
                 )
 
 
+def without_start(name, values, start):
+    """The trained half of a factor that was saved with what it started from."""
+    is_b = ".lora_B." in name
+    trained, frozen = np.split(values, 2, axis=1 if is_b else 0)
+    if not np.array_equal(frozen, -start if is_b else start):
+        raise Failure(f"{name}: its second half is not what it started from")
+    return trained
+
+
 def check_f32(case, golden, directory, binaries, start):
     plan = compile_plan(case, directory, binaries, "f32")
     gradients, end, metrics = train(
@@ -153,6 +172,11 @@ def check_f32(case, golden, directory, binaries, start):
     if len(metrics) != case["steps"]:
         raise Failure(f"{len(metrics)} lines in metrics.jsonl")
     check_names("gradient", gradients, golden.gradients)
+    for name in models.frozen_tensors(case, start):
+        if not np.array_equal(end.pop(name), start[name]):
+            raise Failure(f"{name} is frozen, and changed")
+    if golden.start:
+        end = {n: without_start(n, end[n], start[n]) for n in golden.changes}
     check_names("result", end, golden.changes)
     worst = 0.0
     for name, expected in golden.gradients.items():

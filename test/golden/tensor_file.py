@@ -1,4 +1,4 @@
-"""Writing and reading safetensors files with float32, bf16, f16 and int32.
+"""Writing and reading safetensors files with float32, bf16, f16, int32 and bytes.
 
 safetensors' own numpy functions know no bf16; the format is simple enough.
 """
@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 NAMES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
-TYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "BF16": "<u2", "F64": "<f8"}
+TYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "BF16": "<u2", "F64": "<f8", "U8": "u1"}
 
 
 def encode(values, stored):
@@ -17,6 +17,8 @@ def encode(values, stored):
     whose values they already have."""
     if values.dtype == np.int32:
         return "I32", values.astype("<i4").tobytes()
+    if values.dtype == np.uint8:
+        return "U8", values.tobytes()
     if stored == "bf16":
         bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
         return "BF16", (bits >> np.uint32(16)).astype("<u2").tobytes()

@@ -40,11 +40,14 @@ MODELS = [
     {"model_type": "mistral"},
     {"model_type": "qwen2"},
     {"model_type": "qwen3"},
+    {"model_type": "gemma2"},
+    {"model_type": "gemma3_text"},
+    {"model_type": "phi3"},
 ]
 NAMES = (
     "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj self_attn.q_proj"
     " model.layers.1.mlp.up_proj layers.2.self_attn.o_proj 0.self_attn.v_proj"
-    " lm_head"
+    " lm_head qkv_proj mlp.gate_up_proj"
 ).split()
 ODD_NAMES = "proj embed_tokens self_attn act_fn norm q_norm nothing".split()
 EXPRESSIONS = [

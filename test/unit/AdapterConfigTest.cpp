@@ -66,6 +66,9 @@ TEST(AdapterConfig, Defaults) {
   EXPECT_DOUBLE_EQ(config->scale(16, 8), 0.5);
   EXPECT_EQ(defaultTargetModules("qwen3"),
             (std::vector<std::string>{"q_proj", "v_proj"}));
+  EXPECT_EQ(defaultTargetModules("gemma3_text"),
+            (std::vector<std::string>{"q_proj", "v_proj"}));
+  EXPECT_TRUE(defaultTargetModules("gemma3").empty());
   EXPECT_TRUE(defaultTargetModules("phi3").empty());
 }
 
@@ -134,7 +137,6 @@ TEST(AdapterConfig, RefusesByName) {
   const struct {
     const char *fields, *fragment;
   } cases[] = {
-      {R"("use_dora": true)", "use_dora: true is not implemented"},
       {R"("lora_bias": true)", "lora_bias: true is not implemented"},
       {R"("fan_in_fan_out": true)", "fan_in_fan_out: true is not"},
       {R"("trainable_token_indices": [1])", "trainable_token_indices: [1]"},
@@ -146,7 +148,16 @@ TEST(AdapterConfig, RefusesByName) {
       {R"("megatron_core": "x")", "megatron_core: \"x\""},
       {R"("use_warp_lora": 3)",
        "use_warp_lora: 3 is set, but no such field of LoRA is known"},
-      {R"("init_lora_weights": "pissa")", "init_lora_weights: \"pissa\""},
+      {R"("init_lora_weights": "eva")", "init_lora_weights: \"eva\""},
+      {R"("init_lora_weights": "pissa_niter_x")",
+       "init_lora_weights: \"pissa_niter_x\""},
+      {R"("init_lora_weights": "pissa", "use_dora": true)",
+       "pissa with DoRA is not in this version"},
+      {R"("init_lora_weights": "olora", "lora_dropout": 0.5)",
+       "olora with dropout is not in this version"},
+      {R"("init_lora_weights": "pissa", "use_rslora": true,
+          "rank_pattern": {"q_proj": 2})",
+       "pissa with rsLoRA and rank_pattern"},
       {R"("init_lora_weights": null)", "init_lora_weights: null"},
       {R"("task_type": "SEQ_CLS")", "task_type: \"SEQ_CLS\""},
       {R"("bias": "some")", "supported: none, all, lora_only"},

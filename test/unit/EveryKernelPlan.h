@@ -10,6 +10,8 @@ namespace peft::test {
 /// holds, together with the attributes below.
 inline uint64_t symbolValue(char letter) {
   switch (letter) {
+  case 'b': // blocks of at most 256 elements
+    return 1;
   case 'h': // heads
     return 2;
   case 'g': // columns of a norm group
@@ -23,6 +25,8 @@ inline uint64_t symbolValue(char letter) {
     return 3;
   case 'v':
     return 10;
+  case 't': // what 4-bit codes stand for
+    return 16;
   default:
     return 8;
   }
@@ -45,7 +49,17 @@ inline DType typeOf(const OperandSpec &operand, DType compute) {
   std::string_view one = operand.types.substr(0, operand.types.find('|'));
   if (one == "C")
     return compute;
-  return one == "W" ? DType::bf16 : *parseDType(one);
+  return one == "W"   ? DType::bf16
+         : one == "Q" ? DType::nf4
+                      : *parseDType(one);
+}
+
+/// Scales are there iff a weight is quantized; nested ones are for others.
+inline bool isGiven(const KernelSpec &spec, const OperandSpec &operand) {
+  if (operand.name == "nested_absmax")
+    return false;
+  return (operand.name != "absmax" && operand.name != "tables") ||
+         spec.operands[0].types == "Q";
 }
 
 inline std::vector<Attribute> attributesOf(const KernelSpec &spec) {
@@ -58,6 +72,8 @@ inline std::vector<Attribute> attributesOf(const KernelSpec &spec) {
   for (const Attribute &attribute : all)
     if (spec.findAttribute(attribute.name) >= 0)
       used.push_back(attribute);
+  if (spec.operands[0].types == "Q")
+    used.push_back({"block", int64_t(8)});
   return used;
 }
 
@@ -75,6 +91,10 @@ inline Plan everyKernelPlan(DType compute, DeviceKind kind = DeviceKind::cpu,
     builder.entry(kernel);
     std::vector<std::string> operands;
     for (const OperandSpec &operand : spec.operands) {
+      if (!isGiven(spec, operand)) {
+        operands.emplace_back();
+        continue;
+      }
       operands.push_back(kernel + "." + std::string(operand.name));
       builder.persistent(operands.back(), typeOf(operand, compute),
                          shapeOf(operand), BufferClass::activation);

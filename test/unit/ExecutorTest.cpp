@@ -256,6 +256,29 @@ TEST(Executor, PortsCheckNameTypeAndSize) {
   EXPECT_FALSE(executor->hasPort("seed"));
 }
 
+TEST(Executor, APostedResultStaysAsItWas) {
+  auto executor = makeExecutor();
+  ASSERT_TRUE(executor);
+  writeBatch(*executor);
+  check(executor->run("micro_step"));
+  std::vector<int64_t> before(1), posted(1), now(1);
+  check(executor->readOutput<int64_t>("tokens", before));
+  check(executor->postOutput("tokens", 1));
+  check(executor->run("micro_step"));
+  check(executor->readOutput<int64_t>("tokens", now));
+  check(executor->collectOutput<int64_t>("tokens", 1, posted));
+  EXPECT_EQ(posted, before);
+  EXPECT_NE(now, before);
+  std::vector<double> sum(1), metrics(4);
+  EXPECT_EQ(executor->collectOutput<double>("metrics", 1, metrics).code(),
+            Code::internal); // 8 bytes are posted there
+  EXPECT_EQ(executor->collectOutput<double>("tokens", 1, sum).code(),
+            Code::usage);
+  EXPECT_EQ(executor->postOutput("nothing", 0).code(), Code::usage);
+  EXPECT_EQ(executor->postOutput("tokens", Device::returnSlots).code(),
+            Code::internal);
+}
+
 TEST(Executor, HighWaterMarkIsThePlan) {
   auto executor = makeExecutor();
   ASSERT_TRUE(executor);

@@ -1,4 +1,5 @@
 //===- FileTest.cpp - files, mappings, JSON -------------------------------===//
+#include "peft/DirectoryLock.h"
 #include "peft/File.h"
 #include "TemporaryFiles.h"
 #include "peft/Json.h"
@@ -200,3 +201,19 @@ TEST(Json, ShowsValuesBriefly) {
 }
 
 } // namespace
+
+TEST(DirectoryLock, KeepsOthersOutAsLongAsItLives) {
+  TemporaryDirectory folder;
+  {
+    auto first = DirectoryLock::take(folder.path());
+    ASSERT_TRUE(first.ok()) << first.status().message();
+    DirectoryLock moved = std::move(*first);
+    auto second = DirectoryLock::take(folder.path());
+    const std::string mine = "(process " + std::to_string(getpid()) + ")";
+    EXPECT_TRUE(failsWith(second.status(), Code::io, mine));
+  }
+  EXPECT_TRUE(DirectoryLock::take(folder.path()).ok());
+  EXPECT_TRUE(listDirectory(folder.path())->empty());
+  EXPECT_TRUE(failsWith(DirectoryLock::take(folder.path("none")).status(),
+                        Code::io, "cannot open"));
+}

@@ -9,7 +9,7 @@ using namespace peft;
 namespace {
 
 /// Binds a launch of f32 or other operands given as (type, shape); an empty
-/// shape is an absent operand.
+/// shape is an absent operand, and so are those behind the last.
 struct Binding {
   struct Given {
     DType type;
@@ -33,6 +33,7 @@ struct Binding {
     std::vector<OperandShape> shapes;
     for (const Given &operand : operands)
       shapes.push_back({!operand.shape.empty(), operand.type, operand.shape});
+    shapes.resize(std::max(shapes.size(), spec.operands.size()));
     auto result = bindShapes(spec, shapes, attributes, types);
     status = result.status();
     if (result.ok())

@@ -1,4 +1,4 @@
-//===- MathTest.cpp - exp, log, sin and cos of the kernels ----------------===//
+//===- MathTest.cpp - exp, log, tanh, sin and cos of the kernels ----------------===//
 #include "cpu/Math.h"
 
 #include <gtest/gtest.h>
@@ -63,6 +63,18 @@ TEST(Math, LogIsWithinTwoUnits) {
   EXPECT_EQ(one(log(broadcast(1))), 0);
   EXPECT_EQ(one(log(broadcast(INFINITY))), INFINITY);
   EXPECT_TRUE(std::isnan(one(log(broadcast(NAN)))));
+}
+
+TEST(Math, TanhIsWithinTwoUnits) {
+  auto f = [](Lanes x) { return tanh(x); };
+  auto reference = [](double x) { return std::tanh(x); };
+  EXPECT_LE(worstError(-12, 12, f, reference), 2);
+  EXPECT_LE(worstError(-1, 1, f, reference), 2);
+  EXPECT_LE(worstError(1e-6f, 1e-3f, f, reference), 1);
+  EXPECT_EQ(one(tanh(broadcast(0))), 0);
+  EXPECT_EQ(one(tanh(broadcast(INFINITY))), 1);
+  EXPECT_EQ(one(tanh(broadcast(-INFINITY))), -1);
+  EXPECT_TRUE(std::isnan(one(tanh(broadcast(NAN)))));
 }
 
 TEST(Math, SineAndCosineOfLargeAngles) {

@@ -109,3 +109,23 @@ TEST(MemoryReport, LedgerCountsEveryTensorAndLaunch) {
   EXPECT_EQ(ledger.conversions[0].from, DType::bf16);
   EXPECT_EQ(ledger.conversions[0].example, "start");
 }
+
+TEST(MemoryReport, LedgerCountsBytesThatTensorsShareOnce) {
+  Plan plan = tinyPlan();
+  auto bytesOf = [&](BufferClass kind, DType type) {
+    for (const StorageTypes &row : typeLedger(plan).storage)
+      if (row.kind == kind && row.dtype == type && !row.mapped)
+        return row.bytes;
+    return uint64_t(0);
+  };
+  // x, y and z; "zeros" has x's bytes again.
+  const Buffer &x = bufferOf(plan, "x"), &zeros = bufferOf(plan, "zeros");
+  ASSERT_EQ(x.offset, zeros.offset);
+  EXPECT_EQ(bytesOf(BufferClass::activation, DType::f32),
+            x.size + 2 * bufferOf(plan, "y").size);
+  // Half of z in y's second half.
+  bufferOf(plan, "z").offset = bufferOf(plan, "y").offset + 32;
+  EXPECT_EQ(bytesOf(BufferClass::activation, DType::f32),
+            x.size + bufferOf(plan, "y").size + 32);
+  EXPECT_EQ(bytesOf(BufferClass::optimizer, DType::f32), 2u * 4 * 8 * 4);
+}

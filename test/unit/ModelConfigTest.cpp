@@ -57,6 +57,137 @@ TEST(ModelConfig, ClassDefaults) {
   }
 }
 
+TEST(ModelConfig, ClassDefaultsOfGemmaAndPhi) {
+  const struct {
+    const char *type;
+    int64_t vocab, hidden, intermediate, layers, heads, kvHeads, headDim,
+        maxPositions, padToken;
+    double attentionSoftcap, logitSoftcap, normOffset;
+    bool tied, qkNorm;
+  } families[] = {
+      {"gemma2", 256000, 2304, 9216, 26, 8, 4, 256, 8192, 0, 50, 30, 1, true,
+       false},
+      {"gemma3_text", 262208, 2304, 9216, 26, 8, 4, 256, 131072, 0, 0, 0, 1,
+       true, true},
+      {"gemma3", 262208, 2304, 9216, 26, 8, 4, 256, 131072, 0, 0, 0, 1, true,
+       true},
+      {"phi3", 32064, 3072, 8192, 32, 32, 32, 96, 4096, 32000, 0, 0, 0, false,
+       false},
+  };
+  for (const auto &family : families) {
+    SCOPED_TRACE(family.type);
+    const ModelConfig config =
+        parsed(std::string("{\"model_type\": \"") + family.type + "\"}");
+    EXPECT_EQ(config.modelType, family.type);
+    EXPECT_EQ(config.vocab, family.vocab);
+    EXPECT_EQ(config.hidden, family.hidden);
+    EXPECT_EQ(config.intermediate, family.intermediate);
+    EXPECT_EQ(config.layers, family.layers);
+    EXPECT_EQ(config.heads, family.heads);
+    EXPECT_EQ(config.kvHeads, family.kvHeads);
+    EXPECT_EQ(config.headDim, family.headDim);
+    EXPECT_EQ(config.maxPositions, family.maxPositions);
+    EXPECT_EQ(config.padTokenId, family.padToken);
+    EXPECT_EQ(config.attentionSoftcap, family.attentionSoftcap);
+    EXPECT_EQ(config.logitSoftcap, family.logitSoftcap);
+    EXPECT_EQ(config.normOffset, family.normOffset);
+    EXPECT_EQ(config.embeddingScale, family.normOffset ? 48 : 1);
+    EXPECT_EQ(config.attentionScale,
+              family.normOffset ? 1.0 / 16 : 1 / std::sqrt(96.0));
+    EXPECT_EQ(config.activation, family.normOffset ? Activation::geluTanh
+                                                   : Activation::silu);
+    EXPECT_EQ(config.rmsEpsilon, family.normOffset ? 1e-6 : 1e-5);
+    EXPECT_EQ(config.tied, family.tied);
+    EXPECT_EQ(config.qkNorm, family.qkNorm);
+    EXPECT_EQ(config.localRope.has_value(), family.qkNorm);
+    EXPECT_EQ(config.rope.theta, family.qkNorm ? 1e6 : 1e4);
+  }
+}
+
+/// gemma-3-4b-it and Phi-4-mini as they lie on the hub, and in the words of
+/// transformers 5.
+TEST(ModelConfig, GemmaAndPhiOfBothVersions) {
+  const ModelConfig four = parsed(R"({"model_type": "gemma3",
+      "architectures": ["Gemma3ForConditionalGeneration"],
+      "eos_token_id": [1, 106], "mm_tokens_per_image": 256,
+      "text_config": {"hidden_size": 2560, "intermediate_size": 10240,
+          "model_type": "gemma3_text", "num_hidden_layers": 34,
+          "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+          "sliding_window": 1024},
+      "torch_dtype": "bfloat16",
+      "vision_config": {"hidden_size": 1152, "model_type":
+          "siglip_vision_model", "patch_size": 14}})");
+  EXPECT_EQ(four.layers, 34);
+  EXPECT_EQ(four.headDim, 256);
+  EXPECT_EQ(four.dtype, DType::bf16);
+  EXPECT_EQ(four.eosTokenIds, (std::vector<int64_t>{1, 106}));
+  EXPECT_EQ(four.slidingWindow[4], 1024);
+  EXPECT_EQ(four.slidingWindow[5], 0); // every sixth layer is global
+  EXPECT_EQ(four.rope.type, RopeType::linear);
+  ASSERT_TRUE(four.localRope.has_value());
+  EXPECT_EQ(four.localRope->theta, 1e4);
+  EXPECT_EQ(four.rope.invFreq[0], 0.125f);
+  EXPECT_EQ(four.localRope->invFreq[0], 1.0f);
+  const ModelConfig five = parsed(R"({"model_type": "gemma3",
+      "dtype": "bfloat16", "text_config": {"hidden_size": 2560,
+          "intermediate_size": 10240, "num_hidden_layers": 34,
+          "sliding_window": 1024, "rope_parameters": {
+          "full_attention": {"rope_type": "linear", "factor": 8.0,
+                             "rope_theta": 1000000.0},
+          "sliding_attention": {"rope_type": "default",
+                                "rope_theta": 10000.0}}}})");
+  EXPECT_EQ(four.rope.invFreq, five.rope.invFreq);
+  EXPECT_EQ(four.localRope->invFreq, five.localRope->invFreq);
+  EXPECT_EQ(four.slidingWindow, five.slidingWindow);
+
+  const std::string sizes = R"({"model_type": "phi3", "hidden_size": 48,
+      "num_attention_heads": 4, "num_key_value_heads": 2,
+      "max_position_embeddings": 131072, "tie_word_embeddings": true,
+      "original_max_position_embeddings": 4096, )";
+  const std::string lists = R"("short_factor": [1.0, 1.5, 2.0, 3.0],
+      "long_factor": [1, 4, 16, 32])";
+  const ModelConfig phi = parsed(sizes + R"("partial_rotary_factor": 0.75,
+      "rope_scaling": {"type": "longrope", )" + lists + "}}");
+  EXPECT_EQ(phi.rope.type, RopeType::longrope);
+  ASSERT_EQ(phi.rope.invFreq.size(), 4u);
+  ASSERT_EQ(phi.rope.longInvFreq.size(), 4u);
+  EXPECT_NEAR(phi.rope.invFreq[1], 1 / (1.5 * std::pow(1e4, 2.0 / 9)), 0.2);
+  EXPECT_NEAR(phi.rope.attentionFactor,
+              std::sqrt(1 + std::log(32.0) / std::log(4096.0)), 1e-12);
+  EXPECT_EQ(phi.rope.originalMaxPositions, 4096);
+  for (const char *name : {"su", "yarn"}) {
+    const ModelConfig older = parsed(sizes + R"("partial_rotary_factor": 0.75,
+        "rope_scaling": {"type": ")" + name + "\", " + lists + "}}");
+    EXPECT_EQ(older.rope.longInvFreq, phi.rope.longInvFreq);
+  }
+  const ModelConfig newer = parsed(
+      sizes + R"("rope_parameters": {"rope_type": "longrope",
+      "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+      "original_max_position_embeddings": 4096, )" + lists + "}}");
+  EXPECT_EQ(newer.rope.invFreq, phi.rope.invFreq);
+  EXPECT_EQ(newer.rope.longInvFreq, phi.rope.longInvFreq);
+  EXPECT_EQ(newer.rope.attentionFactor, phi.rope.attentionFactor);
+}
+
+TEST(ModelConfig, GemmaCapsAndScales) {
+  const ModelConfig config = parsed(R"({"model_type": "gemma2",
+      "query_pre_attn_scalar": 144, "attn_logit_softcapping": null,
+      "final_logit_softcapping": 20.0, "sliding_window_size": 4096,
+      "hidden_act": "gelu", "num_hidden_layers": 3})");
+  EXPECT_EQ(config.attentionScale, 1.0 / 12);
+  EXPECT_EQ(config.attentionSoftcap, 0);
+  EXPECT_EQ(config.logitSoftcap, 20);
+  EXPECT_EQ(config.slidingWindow, (std::vector<int64_t>{4096, 0, 4096}));
+  const ModelConfig three = parsed(R"({"model_type": "gemma3_text",
+      "num_hidden_layers": 4, "sliding_window": 8,
+      "sliding_window_pattern": 2})");
+  EXPECT_EQ(three.slidingWindow, (std::vector<int64_t>{8, 0, 8, 0}));
+  const ModelConfig named = parsed(R"({"model_type": "gemma3_text",
+      "num_hidden_layers": 2, "sliding_window": 8,
+      "layer_types": ["full_attention", "sliding_attention"]})");
+  EXPECT_EQ(named.slidingWindow, (std::vector<int64_t>{0, 8}));
+}
+
 /// SmolLM2-135M as transformers 4 wrote it.
 const char *smolLM2 = R"({
   "architectures": ["LlamaForCausalLM"], "attention_bias": false,
@@ -314,6 +445,66 @@ TEST(ModelConfig, RefusesWhatChangesTheArithmetic) {
         "full_attention and sliding_attention differ"}});
 }
 
+TEST(ModelConfig, RefusesOtherGemmasAndPhis) {
+  expectRefused(
+      "gemma2",
+      {{R"("hidden_activation": "gelu")",
+        "hidden_activation: \"gelu\" is not supported; supported: "
+        "gelu_pytorch_tanh"},
+       {R"("query_pre_attn_scalar": 0)", "query_pre_attn_scalar: must be"},
+       {R"("attn_logit_softcapping": 0)", "attn_logit_softcapping: must be"},
+       {R"("sliding_window_size": 5)",
+        "sliding_window_size: is 5, but sliding_window is 4096"},
+       {R"("sliding_window": null)",
+        "sliding_window: is null, but layer 0 slides"},
+       {R"("use_bidirectional_attention": true)",
+        "use_bidirectional_attention: true"},
+       {R"("partial_rotary_factor": 0.5)", "partial_rotary_factor: 0.5"},
+       {R"("vision_config": {"a": 1})", "vision_config"}});
+  expectRefused(
+      "gemma3_text",
+      {{R"("attn_logit_softcapping": 50.0)", "attn_logit_softcapping: 50.0"},
+       {R"("rope_parameters": {"rope_type": "default", "rope_theta": 5})",
+        "rope_parameters: must be an object of full_attention and"},
+       {R"("rope_parameters": {"full_attention": 3})",
+        "full_attention must be an object"},
+       {R"("rope_parameters": {"sliding_attention": {"rope_theta": 5}},
+            "rope_local_base_freq": 6)",
+        "differs from the rope_local_base_freq outside"},
+       {R"("rope_scaling": {"rope_type": "yarn", "factor": 8})", "\"yarn\""}});
+  expectRefused(
+      "gemma3",
+      {{R"("text_config": [1])", "text_config: must be an object"},
+       {R"("text_config": {"model_type": "llama"})",
+        "text_config: model_type: \"llama\" is not supported"},
+       {R"("text_config": {"final_logit_softcapping": 30.0})",
+        "text_config: final_logit_softcapping: 30.0"},
+       {R"("text_config": {"tie_word_embeddings": false})",
+        "tie_word_embeddings: differs from that of text_config"},
+       {R"("text_config": {"hidden_size": 0})",
+        "text_config: hidden_size: must be between"}});
+  expectRefused(
+      "phi3",
+      {{R"("partial_rotary_factor": 1.5)", "partial_rotary_factor: must be"},
+       {R"("partial_rotary_factor": 0.24)",
+        "makes 23 of 96 features rotate"},
+       {R"("partial_rotary_factor": 0.5,
+            "rope_parameters": {"partial_rotary_factor": 0.75})",
+        "differs from the one outside"},
+       {R"("rope_scaling": {"type": "linear", "factor": 2})",
+        "\"linear\" is not supported; supported: default, longrope"},
+       {R"("rope_scaling": {"type": "longrope"})",
+        "short_factor: has 0 numbers, needs 48"},
+       {R"("rope_scaling": {"type": "longrope", "short_factor": [1, 0]})",
+        "short_factor: must be between"},
+       {R"("rope_scaling": {"type": "longrope", "short_factor": 3})",
+        "short_factor: must be a list of numbers"},
+       {R"("rope_scaling": {"type": "longrope", "factor": 3})",
+        "factor: is not max_position_embeddings"},
+       {R"("vocab_size": 300)", "pad_token_id: is missing, and the default"},
+       {R"("attention_bias": true)", "attention_bias: true"}});
+}
+
 TEST(ModelConfig, RefusesSizesThatCannotBe) {
   expectRefused(
       "llama",
@@ -343,9 +534,9 @@ TEST(ModelConfig, RefusesSizesThatCannotBe) {
 
 TEST(ModelConfig, RefusesOtherModels) {
   EXPECT_TRUE(failsWith(
-      parse(R"({"model_type": "gemma2"})").status(), Code::badInput,
-      "model_type: \"gemma2\" is not supported; supported: llama, mistral, "
-      "qwen2, qwen3"));
+      parse(R"({"model_type": "gpt2"})").status(), Code::badInput,
+      "model_type: \"gpt2\" is not supported; supported: llama, mistral, "
+      "qwen2, qwen3, gemma2, gemma3_text, gemma3, phi3"));
   EXPECT_TRUE(failsWith(parse("{}").status(), Code::badInput,
                         "model_type: is missing"));
   EXPECT_TRUE(failsWith(parse("[]").status(), Code::badInput,

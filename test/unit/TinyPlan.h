@@ -82,7 +82,8 @@ public:
     scratchBytes = 0;
   }
 
-  /// Operands are names; "" is an absent one. Workspaces are made as needed.
+  /// Operands are names; "" is an absent one, as are those behind the last.
+  /// Workspaces are made as needed.
   Launch &launch(uint32_t stream, const std::string &kernel,
                  const std::vector<std::string> &operands,
                  std::vector<Attribute> attributes = {}) {
@@ -92,6 +93,8 @@ public:
     launch.attributes = std::move(attributes);
     for (const std::string &operand : operands)
       launch.operands.push_back(operand.empty() ? none : index(operand));
+    if (const KernelSpec *spec = findKernel(kernel))
+      launch.operands.resize(spec->operands.size(), none);
     addWorkspaces(launch);
     plan.entries.back().items.push_back({stream, std::move(launch)});
     return std::get<Launch>(plan.entries.back().items.back().action);
@@ -130,10 +133,8 @@ private:
     buffer.name = name;
     buffer.arena = 0;
     buffer.dtype = type;
-    buffer.size = byteSize(type);
-    for (uint64_t extent : shape)
-      buffer.size *= extent;
     buffer.shape = std::move(shape);
+    buffer.size = byteCount(type, buffer.elements());
     buffer.kind = kind;
     plan.buffers.push_back(buffer);
     return names[name] = static_cast<uint32_t>(plan.buffers.size() - 1);

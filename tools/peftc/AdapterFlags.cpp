@@ -50,6 +50,17 @@ static std::string globToRegex(const std::string &glob) {
   return regex;
 }
 
+/// Names, exact or behind a dot, and globs as one expression.
+static std::string listToRegex(const std::vector<std::string> &names) {
+  std::string expression;
+  for (const std::string &name : names) {
+    expression += expression.empty() ? "" : "|";
+    expression +=
+        isGlob(name) ? globToRegex(name) : "(?:.*\\.)?" + escapeRegex(name);
+  }
+  return expression;
+}
+
 static Expected<ModuleSelection> parseSelection(const std::string &flag,
                                                 const std::string &text) {
   if (text.starts_with("re:")) {
@@ -70,13 +81,20 @@ static Expected<ModuleSelection> parseSelection(const std::string &flag,
   if (std::ranges::none_of(names, isGlob))
     return ModuleSelection::ofNames(std::move(names));
   // PEFT knows no globs: one expression that means the whole list.
-  std::string expression;
-  for (const std::string &name : names) {
-    expression += expression.empty() ? "" : "|";
-    expression +=
-        isGlob(name) ? globToRegex(name) : "(?:.*\\.)?" + escapeRegex(name);
-  }
-  return ModuleSelection::ofExpression(expression);
+  return ModuleSelection::ofExpression(listToRegex(names));
+}
+
+Expected<std::string> moduleExpression(const std::string &flag,
+                                       const std::string &text) {
+  if (text.empty())
+    return text;
+  PEFT_ASSIGN(ModuleSelection selection, parseSelection(flag, text));
+  if (selection.allLinear())
+    return usageError(flag + ": all-linear is what is quantized anyway; name "
+                             "modules");
+  return selection.kind == ModuleSelection::Kind::list
+             ? listToRegex(selection.names)
+             : selection.expression;
 }
 
 static Expected<int64_t> parseLayer(const std::string &list,
@@ -125,12 +143,15 @@ static Status setChoices(const AdapterFlags &flags,
                       "' is none of none, all, lora_only");
   if (flags.init == "gaussian")
     config.init = peft::LoraInit::gaussian;
-  else if (flags.init == "pissa" || flags.init == "olora")
-    return usageError("--lora-init " + flags.init +
-                      " is not in this version; take kaiming or gaussian");
+  else if (flags.init == "pissa")
+    config.init = peft::LoraInit::pissa;
+  else if (flags.init == "olora")
+    config.init = peft::LoraInit::olora;
   else if (flags.init != "kaiming")
     return usageError("--lora-init '" + flags.init +
-                      "' is none of kaiming, gaussian");
+                      "' is none of kaiming, gaussian, pissa, olora");
+  if (std::string conflict = peft::conflictIn(config); !conflict.empty())
+    return usageError("--lora-init: " + conflict);
   return {};
 }
 
@@ -150,6 +171,7 @@ adapterConfigFromFlags(const AdapterFlags &flags) {
                       " must lie in [0, 1)");
   config.dropout = flags.dropout;
   config.rsLora = flags.rsLora;
+  config.dora = flags.dora;
   PEFT_TRY(setChoices(flags, config));
   PEFT_ASSIGN(config.targetModules,
               parseSelection("--lora-targets", flags.targets));

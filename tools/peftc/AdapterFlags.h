@@ -19,13 +19,19 @@ struct AdapterFlags {
   std::string exclude; ///< the same forms; empty: nothing
   std::string layers;  ///< "0-15" or "0,2,5-7"; empty: all
   bool rsLora = false;
+  bool dora = false;
   std::string bias = "none";    ///< none, all or lora_only
-  std::string init = "kaiming"; ///< kaiming or gaussian
+  std::string init = "kaiming"; ///< kaiming, gaussian, pissa or olora
 };
 
 /// The config that PEFT would need for the same adapter. Globs become regular
 /// expressions. Errors (Code::usage) name the flag and its value.
 peft::Expected<peft::AdapterConfig>
 adapterConfigFromFlags(const AdapterFlags &flags);
+
+/// `text` in the forms of `targets`, without all-linear, as one expression over
+/// whole module paths. Errors (Code::usage) name `flag`.
+peft::Expected<std::string> moduleExpression(const std::string &flag,
+                                             const std::string &text);
 
 #endif // PEFTC_TOOLS_ADAPTERFLAGS_H

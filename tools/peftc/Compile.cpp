@@ -51,6 +51,38 @@ static std::string defaultOutput(const std::string &model) {
   return name.str() + ".plan";
 }
 
+/// The flags of a quantized base, which mean nothing without one.
+static Status setQuantization(const CompileOptions &options,
+                              peftc::CompileOptions &pipeline) {
+  const QuantizeFlags &flags = options.quantize;
+  const std::string &base = options.base;
+  bool packed = base == "nf4" || base == "fp4";
+  const std::pair<const char *, bool> given[] = {
+      {"--double-quant", flags.doubleQuant},
+      {"--quantize-block", flags.block.has_value()},
+      {"--quantize-head", flags.head},
+      {"--quantize-include", !flags.include.empty()},
+      {"--quantize-exclude", !flags.exclude.empty()}};
+  for (auto [flag, set] : given) {
+    bool onlyPacked = flag == given[0].first || flag == given[1].first;
+    if (set && !packed && (onlyPacked || base != "int8"))
+      return usageError(std::string(flag) + " needs --base nf4 or fp4" +
+                        (onlyPacked ? "" : " or int8"));
+  }
+  if (options.trainAll && (packed || base == "int8"))
+    return usageError("--base " + base +
+                      " excludes --train all: codes cannot train; leave one of "
+                      "them out");
+  pipeline.quantizeBlock = flags.block.value_or(64);
+  pipeline.doubleQuant = flags.doubleQuant;
+  pipeline.quantizeHead = flags.head;
+  PEFT_ASSIGN(pipeline.quantizeInclude,
+              moduleExpression("--quantize-include", flags.include));
+  PEFT_ASSIGN(pipeline.quantizeExclude,
+              moduleExpression("--quantize-exclude", flags.exclude));
+  return {};
+}
+
 static Expected<peftc::CompileOptions>
 pipelineOptions(const CompileOptions &options,
                 const peftc::TargetDescription &target) {
@@ -61,12 +93,20 @@ pipelineOptions(const CompileOptions &options,
   pipeline.seq = options.seq;
   PEFT_ASSIGN(pipeline.compute, chooseCompute(options.compute, target));
   pipeline.trainAll = options.trainAll;
+  pipeline.groupDownProjections = options.groupDownProjections;
   pipeline.maxThreads = options.maxThreads;
   pipeline.base = options.base;
+  PEFT_TRY(setQuantization(options, pipeline));
+  pipeline.optimizer = options.optimizer;
+  pipeline.loraPlusRatio = options.loraPlusRatio.value_or(1);
+  pipeline.loraFA = options.loraFA;
   if (options.trainAll)
     return pipeline;
   if (options.adapterFile.empty()) {
     PEFT_ASSIGN(AdapterConfig config, adapterConfigFromFlags(options.adapter));
+    if (options.loraFA && startsFromWeights(config.init))
+      return usageError("--lora-fa with --lora-init " + options.adapter.init +
+                        " is not in this version; take kaiming or gaussian");
     config.taskType = "CAUSAL_LM";
     pipeline.adapterConfig = writeAdapterConfig(config);
   } else {

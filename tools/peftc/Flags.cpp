@@ -51,6 +51,7 @@ constexpr const char *assembleExamples = R"(Examples:
   peftc assemble step.plan.mlir -o again.plan   # the same bytes)";
 
 constexpr const char *adapterGroup = "ADAPTER";
+constexpr const char *trainingGroup = "TRAINING OF THE ADAPTER";
 
 void addAdapterFlags(CLI::App &app, CompileOptions &options) {
   AdapterFlags &lora = options.adapter;
@@ -74,12 +75,28 @@ void addAdapterFlags(CLI::App &app, CompileOptions &options) {
   add("--lora-layers", lora.layers, "layers with adapters: 0-15, or 0,2,4");
   app.add_flag("--rslora", lora.rsLora, "scale is alpha/sqrt(rank)")
       ->group(adapterGroup);
+  app.add_flag("--dora", lora.dora,
+               "DoRA: magnitudes of the output features train, too")
+      ->group(adapterGroup);
   add("--lora-bias", lora.bias, "biases that train: none, all, lora_only")
       ->check(CLI::IsMember({"none", "all", "lora_only"}))
       ->capture_default_str();
-  add("--lora-init", lora.init, "how A starts: kaiming, gaussian")
-      ->check(CLI::IsMember({"kaiming", "gaussian"}))
+  add("--lora-init", lora.init,
+      "how A starts: kaiming, gaussian; A and B of the weights: pissa, olora")
+      ->check(CLI::IsMember({"kaiming", "gaussian", "pissa", "olora"}))
       ->capture_default_str();
+}
+
+/// How an adapter trains: PEFT's config says nothing about it, so these go with
+/// `--adapter` as well.
+void addTrainingFlags(CLI::App &app, CompileOptions &options) {
+  app.add_option("--lora-plus-ratio", options.loraPlusRatio,
+                 "LoRA+: rate of B and of vectors over that of A (1)")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->group(trainingGroup);
+  app.add_flag("--lora-fa", options.loraFA,
+               "LoRA-FA: A keeps its initial values, B trains")
+      ->group(trainingGroup);
 }
 
 /// "a100, cpu, ..."
@@ -88,6 +105,26 @@ std::string targetList() {
   for (const std::string &name : peftc::targetNames())
     list += (list.empty() ? "" : ", ") + name;
   return list;
+}
+
+void addQuantizeFlags(CLI::App &app, QuantizeFlags &quantize) {
+  constexpr const char *group = "Quantized base";
+  app.add_flag("--double-quant", quantize.doubleQuant,
+               "nf4, fp4: the scales are quantized, too")
+      ->group(group);
+  app.add_option("--quantize-block", quantize.block,
+                 "nf4, fp4: weights that share a scale (64)")
+      ->check(CLI::IsMember({32, 64, 128, 256, 512, 1024, 2048, 4096}))
+      ->group(group);
+  app.add_flag("--quantize-head", quantize.head,
+               "the head and the embedding, too")
+      ->group(group);
+  app.add_option("--quantize-include", quantize.include,
+                 "only these modules; as --lora-targets")
+      ->group(group);
+  app.add_option("--quantize-exclude", quantize.exclude,
+                 "these modules stay as they are stored")
+      ->group(group);
 }
 
 void addCompileFlags(CLI::App &app, CompileOptions &options) {
@@ -99,6 +136,7 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
     app.add_option("-o,--output", options.output,
                    "the plan (input's name with .plan)");
   addAdapterFlags(app, options);
+  addTrainingFlags(app, options);
   app.add_option_function<std::string>(
          "--train",
          [&options](const std::string &what) {
@@ -117,8 +155,11 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
           ""));
   app.add_option("--base", options.base,
                  "storage of frozen weights: stored, f32, bf16, f16 (stored; "
-                 "on a card the compute type for those in matrix products)")
-      ->check(CLI::IsMember({"stored", "f32", "bf16", "f16"}));
+                 "on a card the compute type for those in matrix products); "
+                 "nf4, fp4, int8: the linears of the layers as codes")
+      ->check(CLI::IsMember(
+          {"stored", "f32", "bf16", "f16", "nf4", "fp4", "int8"}));
+  addQuantizeFlags(app, options.quantize);
   app.add_option("--compute", options.compute,
                  "compute type: bf16, f16, f32 (bf16; f16 on a target without "
                  "it)")
@@ -129,9 +170,19 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
   app.add_option("--seq", options.seq, "tokens of a row")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 24))
       ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--group-down-projections",
+         [&options](const std::string &what) {
+           options.groupDownProjections = what == "on";
+         },
+         "q, k, v (and gate, up) through their A in one launch: on, off (on)")
+      ->check(CLI::IsMember({"on", "off"}));
   app.add_option("--recompute", "activations to recompute: none")
       ->check(CLI::IsMember({"none"}));
-  app.add_option("--optimizer", "adamw")->check(CLI::IsMember({"adamw"}));
+  app.add_option("--optimizer", options.optimizer,
+                 "adamw, or adamw8bit: moments in a byte each")
+      ->check(CLI::IsMember({"adamw", "adamw8bit"}))
+      ->capture_default_str();
   app.add_option("--max-threads", options.maxThreads,
                  "most threads that peft-run may use with the plan")
       ->check(CLI::Range(int64_t(1), int64_t(1024)))
@@ -207,12 +258,14 @@ struct Parser {
   static Status checkAdapter(const CLI::App &command,
                              const CompileOptions &options) {
     for (const CLI::Option *option : command.get_options()) {
-      if (option->get_group() != adapterGroup || !option->count())
+      bool describes = option->get_group() == adapterGroup;
+      if (!option->count() ||
+          (!describes && option->get_group() != trainingGroup))
         continue;
       if (options.trainAll)
         return usageError("--train all excludes " + option->get_name() +
                           ": every parameter trains, there is no adapter");
-      if (!options.adapterFile.empty() && option->get_name() != "--adapter")
+      if (describes && !options.adapterFile.empty() && option->get_name() != "--adapter")
         return usageError("--adapter excludes " + option->get_name() +
                           ": the file says what the adapter is");
     }

@@ -9,6 +9,7 @@
 #include "AdapterFlags.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 struct ImportOptions {
@@ -17,17 +18,30 @@ struct ImportOptions {
   bool quiet = false;
 };
 
+/// How the base is quantized; only with --base nf4, fp4 or int8.
+struct QuantizeFlags {
+  std::optional<int64_t> block; ///< 64 where absent
+  bool doubleQuant = false;
+  bool head = false;
+  std::string include, exclude; ///< as --lora-targets
+};
+
 struct CompileOptions {
   std::string model;
   std::string output; ///< empty: the model's name with .plan
   std::string adapterFile;
   AdapterFlags adapter;
+  std::optional<double> loraPlusRatio; ///< of the rates of B and A
+  bool loraFA = false;                 ///< A is frozen
   bool trainAll = false;
   std::string base;    ///< empty: the target's default
+  QuantizeFlags quantize;
   std::string compute; ///< empty: the target's default
+  std::string optimizer = "adamw";
   std::string target;  ///< name or file; empty: cpu
   int64_t batch = 1;
   int64_t seq = 2048;
+  bool groupDownProjections = true;
   int64_t maxThreads = 8;
   bool timing = false; ///< print the time of each stage
   bool quiet = false;

@@ -18,7 +18,7 @@ struct AdapterReport {
     std::string name;
     int64_t rank = 0, in = 0, out = 0;
     uint64_t count = 0;
-    uint64_t parameters = 0; ///< of A and B, all of them together
+    uint64_t parameters = 0; ///< that train, all modules together
   };
   std::vector<Kind> kinds; ///< in the order of first appearance
   uint64_t adaptedModules = 0;

@@ -1,7 +1,7 @@
 //===- PlanTypes.h - element types of plan and IR ---------------*- C++ -*-===//
 //
 // The correspondence between peft::DType and MLIR's element types: f32, bf16,
-// f16, f64, i32, i64, ui8 (u8) and i8.
+// f16, f64, i32, i64, ui8 (u8), i8, and the plan dialect's nf4 and fp4.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFTC_TARGET_PLANTYPES_H

@@ -29,12 +29,16 @@ def AttachAdapters : Pass<"peft-attach-adapters", "::mlir::ModuleOp"> {
     is a `lora.linear` with trainable A and B; modules to save and trained
     biases are f32 masters. `config` is the text of an adapter_config.json;
     matching is PEFT's, plus globs. Zero matches, a pattern that matches
-    nothing, and a field that is not implemented are errors by name. Separate
-    from the import because the same model takes many adapters.
+    nothing, and a field that is not implemented are errors by name. What PEFT
+    leaves to the optimizer are options: with `lora-plus-ratio` B and vectors
+    train at that multiple of the rate, with `lora-fa` A is frozen and saved.
+    Separate from the import because the same model takes many adapters.
     (* example filepath=test/Transforms/attach-adapters.mlir *)
   }];
   let options = [
-    Option<"config", "config", "std::string", "\"\"", "adapter_config.json as text">
+    Option<"config", "config", "std::string", "\"\"", "adapter_config.json as text">,
+    Option<"loraPlusRatio", "lora-plus-ratio", "double", "1.0", "rate of B and of vectors over the rate of A (LoRA+)">,
+    Option<"loraFA", "lora-fa", "bool", "false", "freeze A (LoRA-FA)">
   ];
   let statistics = [Statistic<"attached", "modules-adapted", "Number of modules that got an adapter">];
   let dependentDialects = ["::peftc::nn::NNDialect", "::peftc::lora::LoraDialect"];
@@ -71,12 +75,37 @@ def ConvertBase : Pass<"peft-convert-base", "::mlir::ModuleOp"> {
   let dependentDialects = ["::peftc::nn::NNDialect"];
 }
 
+def QuantizeBase : Pass<"peft-quantize-base", "::mlir::ModuleOp"> {
+  let summary = "store the frozen matrices as 4-bit or 8-bit codes";
+  let description = [{
+    Before: an adapted model whose frozen parameters have the type their tensor
+    is stored in. After: the chosen matrices have an element type of `qw` and
+    remember the stored one as `sourceType`; the runtime makes their codes when
+    it loads the plan. Chosen are the linears of the layers, as bitsandbytes
+    does it; with `head` the head and the embedding too; with `include` what its
+    expression matches, a module's whole path. What the files hold quantized is
+    kept, and refused if the format is another one. Separate from ConvertBase
+    because codes are no rounded numbers: they have scales, and cannot train.
+    (* example filepath=test/Transforms/quantize-base.mlir *)
+  }];
+  let options = [
+    Option<"type", "type", "std::string", "\"\"", "nf4, fp4 or int8">,
+    Option<"block", "block", "int64_t", "64", "elements that share a scale">,
+    Option<"nested", "nested", "bool", "false", "whether scales are quantized, too">,
+    Option<"head", "head", "bool", "false", "also the head and the embedding">,
+    Option<"include", "include", "std::string", "\"\"", "only modules that match">,
+    Option<"exclude", "exclude", "std::string", "\"\"", "no modules that match">
+  ];
+  let statistics = [Statistic<"quantized", "parameters-quantized", "Number of parameters that became codes">];
+  let dependentDialects = ["::peftc::nn::NNDialect", "::peftc::qw::QWDialect"];
+}
+
 def Differentiate : Pass<"peft-differentiate", "::mlir::ModuleOp"> {
   let summary = "build the training step: micro_step, update, eval, logits";
   let description = [{
     Before: a specialized, adapted model (`@body` and `@head`). After: the
-    functions `micro_step`, `update`, `eval` and `logits`, and the states they
-    share; `@body` and `@head` are gone. Backward ops exist only where a
+    functions `micro_step`, `update`, `eval` and `logits`, the states they share
+    and, where DoRA's magnitudes start as norms, the function `initialize`; `@body` and `@head` are gone. Backward ops exist only where a
     gradient can reach a trainable parameter; a value is kept only if one of
     them reads it. The head runs on compacted rows in chunks of at most
     `head-chunk-bytes` of logits. In f16 the gradient of the loss is scaled, and
@@ -85,7 +114,8 @@ def Differentiate : Pass<"peft-differentiate", "::mlir::ModuleOp"> {
     (* example filepath=test/Transforms/differentiate.mlir *)
   }];
   let options = [
-    Option<"headChunkBytes", "head-chunk-bytes", "int64_t", "64 << 20", "largest f32 logits buffer of one chunk, bytes">
+    Option<"headChunkBytes", "head-chunk-bytes", "int64_t", "64 << 20", "largest f32 logits buffer of one chunk, bytes">,
+    Option<"optimizer", "optimizer", "std::string", "\"adamw\"", "adamw, or adamw8bit: moments in 8 bits where a tensor has at least 4,096 elements">
   ];
   let statistics = [Statistic<"backwardOps", "backward-ops", "Number of backward ops built">];
   let dependentDialects = ["::peftc::nn::NNDialect", "::peftc::lora::LoraDialect"];
@@ -96,7 +126,7 @@ def VerifyStage : Pass<"peft-verify-stage", "::mlir::ModuleOp"> {
   let description = [{
     Runs after each stage of the pipeline and names the first op that does not
     belong: `model` has no trainable parameter and no backward op, `adapted` has
-    at least one trainable parameter, `step` has static shapes and only the four
+    at least one trainable parameter, `step` has static shapes and only the
     entry points, `planned` has only the plan dialect with every offset set.
     Separate so that a broken pass is found where it broke.
     (* example filepath=test/Transforms/verify-stage.mlir *)
@@ -117,13 +147,19 @@ def ConvertToPlan : Pass<"peft-convert-to-plan", "::mlir::ModuleOp"> {
     frozen weights are buffers of arena 0 that start from their files, and the
     scratch that only the CPU device uses is in arena 1, pageable. The one pass
     that knows both sides.
+
+    Adapters of one input (q, k and v; gate and up) are projected down by one
+    launch of two or three, if they have one dropout; each keeps its own rank,
+    scale and mask. `group-down-projections=false` gives one launch each, with
+    the same bits on the CPU.
     (* example filepath=test/Conversion/convert-to-plan.mlir *)
   }];
   let options = [
     Option<"maxThreads", "max-threads", "int64_t", "8", "threads that per-thread workspaces are made for">,
     Option<"target", "target", "std::string", "\"cpu\"", "name of the target">,
     Option<"device", "device", "std::string", "\"cpu\"", "kind of the target: cpu or cuda">,
-    Option<"convertWeights", "convert-weights", "bool", "false", "on a card, keep the frozen weights that matrix products read in the compute type">
+    Option<"convertWeights", "convert-weights", "bool", "false", "on a card, keep the frozen weights that matrix products read in the compute type">,
+    Option<"groupDownProjections", "group-down-projections", "bool", "true", "project the adapters of one input down by one launch">
   ];
   let statistics = [Statistic<"launches", "launches", "Number of launches">];
   let dependentDialects = ["::peftc::plan::PlanDialect"];

@@ -6,6 +6,9 @@
 
 namespace peftc {
 
+/// Fails with an error on `param` if it is stored as codes.
+mlir::LogicalResult checkTrainable(nn::ParamOp param);
+
 /// Turns a frozen parameter into an f32 master that remembers the element type
 /// it is stored in; vectors (biases, norm weights) are exempt from decay.
 void makeTrainable(nn::ParamOp param);

@@ -18,9 +18,7 @@ uint64_t nn::elementsOf(Value value) {
 }
 
 uint64_t nn::bytesOf(RankedTensorType type) {
-  return type.hasStaticShape() ? static_cast<uint64_t>(type.getNumElements()) *
-                                     type.getElementTypeBitWidth() / 8
-                               : 0;
+  return type.hasStaticShape() ? qw::storedBytes(type) : 0;
 }
 
 uint64_t nn::bytesTouched(Operation *op, ArrayRef<StringRef> parameters) {
@@ -54,8 +52,8 @@ uint64_t EmbedOp::getBytes() {
   auto table =
       SymbolTable::lookupNearestSymbolFrom<ParamOp>(*this, getTableAttr());
   if (table)
-    bytes += elementsOf(getResult()) *
-             table.getTensorType().getElementTypeBitWidth() / 8;
+    bytes += rowsOf(getResult()) * (bytesOf(table.getTensorType()) /
+                                    table.getTensorType().getDimSize(0));
   return bytes;
 }
 
@@ -103,3 +101,16 @@ uint64_t AttentionOp::getBytes() { return bytesTouched(*this, {}); }
 SmallVector<StringRef> SwigluOp::getParameters() { return {}; }
 uint64_t SwigluOp::getFlops() { return 6 * elementsOf(getResult()); }
 uint64_t SwigluOp::getBytes() { return bytesTouched(*this, {}); }
+
+SmallVector<StringRef> GegluOp::getParameters() { return {}; }
+uint64_t GegluOp::getFlops() { return 9 * elementsOf(getResult()); }
+uint64_t GegluOp::getBytes() { return bytesTouched(*this, {}); }
+
+SmallVector<StringRef> SoftcapOp::getParameters() { return {}; }
+uint64_t SoftcapOp::getFlops() { return 3 * elementsOf(getResult()); }
+uint64_t SoftcapOp::getBytes() { return bytesTouched(*this, {}); }
+
+// A copy.
+SmallVector<StringRef> SplitOp::getParameters() { return {}; }
+uint64_t SplitOp::getFlops() { return 0; }
+uint64_t SplitOp::getBytes() { return bytesTouched(*this, {}); }

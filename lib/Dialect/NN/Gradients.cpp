@@ -37,7 +37,8 @@ void EmbedOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
   auto table =
       SymbolTable::lookupNearestSymbolFrom<ParamOp>(*this, getTableAttr());
   EmbedDwOp::create(builder, getLoc(), getIds(), dy, sum,
-                    table ? table.getPaddingIdxAttr() : IntegerAttr());
+                    table ? table.getPaddingIdxAttr() : IntegerAttr(),
+                    getScaleAttr());
 }
 
 void LinearOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
@@ -75,13 +76,17 @@ void RMSNormOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
   Value dy = context.gradient(getResult());
   if (!dy)
     return;
+  Value residual = getResidual();
+  if (residual && context.needsGradient(residual))
+    addGradient(builder, getLoc(), context, residual, dy);
   if (FlatSymbolRefAttr sum = context.gradientSum(*this, getWeight()))
     RMSNormDwOp::create(builder, getLoc(), dy, getInput(), getRstd(), sum);
   if (!context.needsGradient(getInput()))
     return;
   Value dx = RMSNormDxOp::create(
       builder, getLoc(), context.gradientType(getInput()), dy, getInput(),
-      getRstd(), getWeightAttr(), context.partial(getInput()));
+      getRstd(), getWeightAttr(), context.partial(getInput()),
+      getWeightOffsetAttr());
   context.setPartial(getInput(), dx);
 }
 
@@ -112,7 +117,7 @@ void AttentionOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
       TypeRange{getQuery().getType(), getKey().getType(), getValue().getType()},
       getQuery(), getKey(), getValue(), getResult(), dy, getLse(),
       getSegments(), getHeadsAttr(), getKvHeadsAttr(), getHeadDimAttr(),
-      getScaleAttr(), getWindowAttr());
+      getScaleAttr(), getWindowAttr(), getSoftcapAttr());
   for (auto [operand, gradient] :
        {std::pair<Value, Value>{getQuery(), grad.getDQuery()},
         {getKey(), grad.getDKey()},
@@ -121,18 +126,63 @@ void AttentionOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
       addGradient(builder, getLoc(), context, operand, gradient);
 }
 
-void SwigluOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
-  Value dy = context.gradient(getResult());
+/// Of an op that lets `up` through `gate`; Grad is its gradient.
+template <typename Grad, typename Op>
+static void buildGateBackward(Op op, OpBuilder &builder,
+                              BackwardContext &context) {
+  Value dy = context.gradient(op.getResult());
   bool needed =
-      context.needsGradient(getGate()) || context.needsGradient(getUp());
+      context.needsGradient(op.getGate()) || context.needsGradient(op.getUp());
   if (!dy || !needed)
     return;
-  Type type = getGate().getType();
-  dy = roundTo(builder, getLoc(), dy, getElementTypeOrSelf(type));
-  auto grad = SwigluGradOp::create(builder, getLoc(), TypeRange{type, type}, dy,
-                                   getGate(), getUp());
-  if (context.needsGradient(getGate()))
-    addGradient(builder, getLoc(), context, getGate(), grad.getDGate());
-  if (context.needsGradient(getUp()))
-    addGradient(builder, getLoc(), context, getUp(), grad.getDUp());
+  Location loc = op.getLoc();
+  Type type = op.getGate().getType();
+  dy = roundTo(builder, loc, dy, getElementTypeOrSelf(type));
+  auto grad = Grad::create(builder, loc, TypeRange{type, type}, dy,
+                           op.getGate(), op.getUp());
+  if (context.needsGradient(op.getGate()))
+    addGradient(builder, loc, context, op.getGate(), grad.getDGate());
+  if (context.needsGradient(op.getUp()))
+    addGradient(builder, loc, context, op.getUp(), grad.getDUp());
+}
+
+void SwigluOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
+  buildGateBackward<SwigluGradOp>(*this, builder, context);
+}
+
+void GegluOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
+  buildGateBackward<GegluGradOp>(*this, builder, context);
+}
+
+void SoftcapOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
+  Value dy = context.gradient(getResult());
+  if (!dy || !context.needsGradient(getInput()))
+    return;
+  // The logits' gradient stays in the type that the loss gave it.
+  Value dx = SoftcapGradOp::create(builder, getLoc(), dy.getType(), dy,
+                                   getResult(), getCapAttr());
+  if (context.partial(getInput()))
+    addGradient(builder, getLoc(), context, getInput(), dx);
+  else
+    context.setPartial(getInput(), dx);
+}
+
+void SplitOp::buildBackward(OpBuilder &builder, BackwardContext &context) {
+  if (!context.needsGradient(getInput()))
+    return;
+  Type compute = getElementTypeOrSelf(getInput().getType());
+  SmallVector<Value> parts;
+  bool any = false;
+  for (Value part : getParts()) {
+    Value dy = context.gradient(part);
+    any |= static_cast<bool>(dy);
+    parts.push_back(dy ? roundTo(builder, getLoc(), dy, compute)
+                       : ZerosOp::create(builder, getLoc(), part.getType())
+                             .getResult());
+  }
+  if (!any)
+    return;
+  Value dx =
+      ConcatOp::create(builder, getLoc(), getInput().getType(), parts);
+  addGradient(builder, getLoc(), context, getInput(), dx);
 }

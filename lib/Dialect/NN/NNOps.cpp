@@ -25,6 +25,23 @@ static bool agree(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
          });
 }
 
+//===----------------------------------------------------------------------===//
+// param (nn_c10): what is quantized is a frozen matrix of the model
+//===----------------------------------------------------------------------===//
+
+LogicalResult ParamOp::verify() {
+  RankedTensorType type = getTensorType();
+  if (!qw::isQuantized(type.getElementType()))
+    return success();
+  if (type.getRank() != 2)
+    return emitOpError() << "of type " << type
+                         << " needs two dimensions to be quantized";
+  if (getTrainable() || getInit() != "stored")
+    return emitOpError() << "of type " << type
+                         << " cannot train: only stored weights are quantized";
+  return success();
+}
+
 /// Every activation is at least [rows, features], and its features are known.
 static LogicalResult verifyActivation(Operation *op, Value value,
                                       StringRef what) {
@@ -118,7 +135,8 @@ LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &symbols) {
 }
 
 //===----------------------------------------------------------------------===//
-// rms_norm (nn_c3): groups of the weight's length fill the last dimension
+// rms_norm (nn_c3): groups of the weight's length fill the last dimension; with
+// a residual the result is its type, f32
 //===----------------------------------------------------------------------===//
 
 LogicalResult RMSNormOp::verify() {
@@ -134,6 +152,10 @@ LogicalResult RMSNormOp::verify() {
     return emitOpError() << "rstd has " << groups
                          << " groups, which must divide the "
                          << features(getInput()) << " features";
+  if (getResidual() && getResidual().getType() != getResult().getType())
+    return emitOpError() << "with a residual of " << getResidual().getType()
+                         << " needs a result of that type, has "
+                         << getResult().getType();
   return success();
 }
 
@@ -156,6 +178,10 @@ LogicalResult RopeTableOp::verify() {
     return emitOpError() << "of " << getInvFreq().size() << " frequencies and "
                          << positions << " needs " << width
                          << " features per position, has " << result;
+  if (getLongInvFreq().has_value() != getShortPositions().has_value() ||
+      (getLongInvFreq() && getLongInvFreq()->size() != getInvFreq().size()))
+    return emitOpError() << "needs longInvFreq, as many as invFreq, together "
+                         << "with shortPositions";
   return success();
 }
 
@@ -203,6 +229,9 @@ LogicalResult AttentionOp::verify() {
   if (getWindow() < 0)
     return emitOpError() << "window " << getWindow()
                          << " must be 0 (none) or positive";
+  if (!(getSoftcap().convertToDouble() >= 0))
+    return emitOpError() << "softcap " << getSoftcap().convertToDouble()
+                         << " must be 0 (none) or positive";
   RankedTensorType lse = typeOf(getLse());
   if (lse.getRank() != 2 || lse.getDimSize(0) != heads)
     return emitOpError() << "lse needs the shape [heads, tokens] with " << heads
@@ -211,16 +240,51 @@ LogicalResult AttentionOp::verify() {
 }
 
 //===----------------------------------------------------------------------===//
-// swiglu (nn_c9): elementwise
+// swiglu and geglu (nn_c9): elementwise
 //===----------------------------------------------------------------------===//
 
-LogicalResult SwigluOp::verify() {
-  if (failed(verifySameRows(*this, getGate(), getResult(), "swiglu")))
+template <typename Op> static LogicalResult verifyGate(Op op) {
+  if (failed(verifySameRows(op, op.getGate(), op.getResult(),
+                            op->getName().stripDialect())))
     return failure();
-  if (features(getGate()) != features(getResult()))
-    return emitOpError() << "keeps the features: gate has "
-                         << features(getGate()) << ", result "
-                         << features(getResult());
+  if (features(op.getGate()) != features(op.getResult()))
+    return op.emitOpError() << "keeps the features: gate has "
+                            << features(op.getGate()) << ", result "
+                            << features(op.getResult());
+  return success();
+}
+
+LogicalResult SwigluOp::verify() { return verifyGate(*this); }
+LogicalResult GegluOp::verify() { return verifyGate(*this); }
+
+//===----------------------------------------------------------------------===//
+// softcap (nn_c10) and split (nn_c11): the parts fill the features
+//===----------------------------------------------------------------------===//
+
+LogicalResult SoftcapOp::verify() {
+  double cap = getCap().convertToDouble();
+  if (!(cap > 0))
+    return emitOpError() << "cap " << cap << " must be positive";
+  return verifyActivation(*this, getInput(), "input");
+}
+
+LogicalResult SplitOp::verify() {
+  size_t count = getParts().size();
+  if (count < 2 || count > 3)
+    return emitOpError() << "gives two or three parts, has " << count;
+  int64_t sum = 0;
+  for (Value part : getParts()) {
+    if (failed(verifySameRows(*this, getInput(), part, "part")))
+      return failure();
+    sum += features(part);
+  }
+  if (sum != features(getInput()))
+    return emitOpError() << "has parts of " << sum << " features in all, its "
+                         << "input " << features(getInput());
+  if (count == 3 && features(getParts()[1]) != features(getParts()[2]))
+    return emitOpError() << "needs a second and third part of the same width, "
+                         << "has " << features(getParts()[1]) << " and "
+                         << features(getParts()[2]);
   return success();
 }
 
@@ -259,3 +323,9 @@ LogicalResult ScatterRowsOp::verify() {
 }
 
 void YieldOp::build(OpBuilder &, OperationState &) {}
+
+LogicalResult AdamWOp::verify() {
+  if (getFirstScale().has_value() != getSecondScale().has_value())
+    return emitOpError("needs the scales of both moments, or none");
+  return success();
+}

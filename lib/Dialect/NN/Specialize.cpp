@@ -25,7 +25,16 @@ RankedTensorType nn::specializedLike(Value operand, Value result,
 
 static Type f32(Operation *op) { return Float32Type::get(op->getContext()); }
 
-void EmbedOp::specialize(Type) {
+/// `value` rounded to the float type `element`.
+static double roundedTo(Type element, APFloat value) {
+  bool losesInfo;
+  value.convert(cast<FloatType>(element).getFloatSemantics(),
+                APFloat::rmNearestTiesToEven, &losesInfo);
+  return value.convertToDouble();
+}
+
+void EmbedOp::specialize(Type computeType) {
+  setScale(APFloat(roundedTo(computeType, getScale())));
   getResult().setType(specializedLike(getIds(), getResult(), f32(*this)));
 }
 
@@ -35,11 +44,21 @@ void LinearOp::specialize(Type computeType) {
 }
 
 void RMSNormOp::specialize(Type computeType) {
-  getResult().setType(specializedLike(getInput(), getResult(), computeType));
+  getResult().setType(specializedLike(
+      getInput(), getResult(), getResidual() ? f32(*this) : computeType));
   getRstd().setType(specializedLike(getInput(), getRstd(), f32(*this)));
 }
 
 void RopeTableOp::specialize(Type) {
+  int64_t seq = cast<RankedTensorType>(getPositions().getType())
+                    .getShape()
+                    .back();
+  if (getShortPositions() && !ShapedType::isDynamic(seq)) {
+    if (seq > static_cast<int64_t>(*getShortPositions()))
+      setInvFreqAttr(getLongInvFreqAttr());
+    removeLongInvFreqAttr();
+    removeShortPositionsAttr();
+  }
   getResult().setType(specializedLike(getPositions(), getResult(), f32(*this)));
 }
 
@@ -62,4 +81,16 @@ void AttentionOp::specialize(Type computeType) {
 
 void SwigluOp::specialize(Type computeType) {
   getResult().setType(specializedLike(getGate(), getResult(), computeType));
+}
+
+void GegluOp::specialize(Type computeType) {
+  getResult().setType(specializedLike(getGate(), getResult(), computeType));
+}
+
+void SoftcapOp::specialize(Type) { getResult().setType(getInput().getType()); }
+
+void SplitOp::specialize(Type) {
+  Type element = getElementTypeOrSelf(getInput().getType());
+  for (Value part : getParts())
+    part.setType(specializedLike(getInput(), part, element));
 }

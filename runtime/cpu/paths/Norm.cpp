@@ -13,13 +13,20 @@ namespace peft::cpu::PEFT_PATH {
 
 namespace {
 
+/// What is added to each weight. Minus zero changes no number, not even a zero.
+PEFT_INLINE Lanes offsetOf(double offset) {
+  return broadcast(offset == 0 ? -0.0f : static_cast<float>(offset));
+}
+
 template <typename X, typename W, typename Y> void forward(const Call &call) {
   namespace op = kernels::rms_norm_fwd;
   const X *x = call[op::x].as<X>();
   const W *weight = call[op::weight].as<W>();
   Y *y = call[op::y].as<Y>();
+  const F32 *init = call[op::init].as<F32>();
   F32 *rstd = call[op::rstd].as<F32>();
   const uint64_t width = call[op::weight].elements();
+  const Lanes offset = offsetOf(call.real(op::weight_offset));
   const float epsilon = static_cast<float>(call.real(op::epsilon));
   parallel(call, call[op::rstd].elements(), rowGrain(width),
            [=](uint64_t begin, uint64_t end) {
@@ -35,7 +42,9 @@ template <typename X, typename W, typename Y> void forward(const Call &call) {
                float factor = 1.0f / std::sqrt(mean + epsilon);
                storeOne(rstd + i, factor);
                forLanes(0, width, [&](auto load, auto store) {
-                 store(to, load(from) * broadcast(factor) * load(weight));
+                 const Lanes value = load(from) * broadcast(factor) *
+                                     (load(weight) + offset);
+                 store(to, init ? load(init + i * width) + value : value);
                });
              }
            });
@@ -50,14 +59,15 @@ void inputGradient(const Call &call) {
   const F32 *rstd = call[op::rstd].as<F32>(), *init = call[op::init].as<F32>();
   DX *dx = call[op::dx].as<DX>();
   const uint64_t width = call[op::weight].elements();
+  const Lanes offset = offsetOf(call.real(op::weight_offset));
   parallel(call, call[op::rstd].elements(), rowGrain(width),
            [=](uint64_t begin, uint64_t end) {
              for (uint64_t i = begin; i < end; ++i) {
                const uint64_t at = i * width;
                Lanes products = broadcast(0);
                forLanes(0, width, [&](auto load, auto) {
-                 products =
-                     fma(load(weight) * load(dy + at), load(x + at), products);
+                 products = fma((load(weight) + offset) * load(dy + at),
+                                load(x + at), products);
                });
                const float factor = loadOne(rstd + i);
                const Lanes scale = broadcast(factor);
@@ -65,7 +75,7 @@ void inputGradient(const Call &call) {
                    broadcast(-(factor * factor * sum(products) /
                                static_cast<float>(width)));
                forLanes(0, width, [&](auto load, auto store) {
-                 Lanes direct = load(weight) * load(dy + at);
+                 Lanes direct = (load(weight) + offset) * load(dy + at);
                  Lanes inner = fma(minusMean, load(x + at), direct);
                  store(dx + at, init ? fma(scale, inner, load(init + at))
                                      : scale * inner);

@@ -99,7 +99,9 @@ Fault finish_step(const Call &call) {
   metrics[2] = count;
   metrics[3] = apply;
   *call[op::apply].as<int32_t>() = apply;
-  lossSum = normSum = 0;
+  if (isFinite(loss))
+    lossSum = 0;
+  normSum = 0;
   tokens = 0;
   return {};
 }

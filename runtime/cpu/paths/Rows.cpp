@@ -5,6 +5,7 @@
 // fault that names it.
 //
 //===----------------------------------------------------------------------===//
+#include "../Decode.h"
 #include "Parallel.h"
 
 namespace peft::cpu::PEFT_PATH {
@@ -57,14 +58,36 @@ Fault embed_fwd(const Call &call) {
   if (Fault fault = checkRange(ids, rows, call[op::table].rows,
                                "a token id is outside the embedding table"))
     return fault;
+  F32 *y = call[op::y].as<F32>();
+  const float scale = static_cast<float>(call.real(op::scale));
+  if (Quantized weight = readQuantized(
+          call, {op::table, op::absmax, op::nested_absmax, op::tables,
+                 op::block, op::nested})) {
+    parallel(call, rows, rowGrain(width), [=](uint64_t begin, uint64_t end) {
+      for (uint64_t i = begin; i < end; ++i) {
+        F32 *to = y + i * width;
+        decode(weight, static_cast<uint64_t>(ids[i]) * width, width, to);
+        if (scale != 1)
+          forLanes(0, width, [&](auto load, auto store) {
+            store(to, load(to) * broadcast(scale));
+          });
+      }
+    });
+    return {};
+  }
   withElement(call[op::table].type, [&](auto element) {
     using W = decltype(element);
     const W *table = call[op::table].as<W>();
-    F32 *y = call[op::y].as<F32>();
     parallel(call, rows, rowGrain(width), [=](uint64_t begin, uint64_t end) {
-      for (uint64_t i = begin; i < end; ++i)
-        copyRow(table + static_cast<uint64_t>(ids[i]) * width, y + i * width,
-                width);
+      for (uint64_t i = begin; i < end; ++i) {
+        const W *from = table + static_cast<uint64_t>(ids[i]) * width;
+        if (scale == 1)
+          copyRow(from, y + i * width, width);
+        else
+          forLanes(0, width, [&](auto load, auto store) {
+            store(y + i * width, load(from) * broadcast(scale));
+          });
+      }
     });
   });
   return {};
@@ -78,6 +101,8 @@ Fault embed_dw(const Call &call) {
   const uint64_t rows = call[op::ids].elements();
   const uint64_t width = call[op::dtable].columns;
   const int64_t padding = call.integer(op::padding_idx);
+  // A factor of one changes no bit of the chain.
+  const Lanes scale = broadcast(static_cast<float>(call.real(op::scale)));
   if (Fault fault = checkRange(ids, rows, call[op::dtable].rows,
                                "a token id is outside the embedding table"))
     return fault;
@@ -91,7 +116,7 @@ Fault embed_dw(const Call &call) {
       F32 *to = dtable + static_cast<uint64_t>(ids[i]) * width;
       const F32 *from = dy + i * width;
       forLanes(first, last, [&](auto load, auto store) {
-        store(to, load(to) + load(from));
+        store(to, fma(load(from), scale, load(to)));
       });
     }
   });

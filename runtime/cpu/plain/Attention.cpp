@@ -84,6 +84,7 @@ void scoreBlock(const AttentionShape &shape, uint64_t row, uint64_t queryBlock,
       scores, blockSize, blockSize, shape.headDim,
       [&](uint64_t i, uint64_t d) { return k(keyBlock * blockSize + i, d); },
       [&](uint64_t d, uint64_t j) { return q(queryBlock * blockSize + j, d); });
+  capScores(shape, scores);
   if (visibility(shape, row, queryBlock, keyBlock) == Visibility::some)
     maskScores(shape, row, queryBlock, keyBlock, scores);
 }
@@ -198,10 +199,13 @@ void gradientBlock(const AttentionShape &shape, const float *lse2,
   for (uint64_t i = 0; i < blockSize; ++i)
     for (uint64_t j = 0; j < blockSize; j += laneCount) {
       float *pAt = p + i * blockSize + j, *dsAt = ds + i * blockSize + j;
+      const Lanes score = lanesAt(pAt);
       const Lanes value =
-          exp2(fma(lanesAt(pAt), scale2, broadcast(0) - lanesAt(lse2 + j)));
-      putLanes(dsAt, rounded<C>(value * scale *
-                                (lanesAt(dsAt) - lanesAt(delta + j))));
+          exp2(fma(score, scale2, broadcast(0) - lanesAt(lse2 + j)));
+      Lanes gradient = value * scale * (lanesAt(dsAt) - lanesAt(delta + j));
+      if (shape.capScale != 0)
+        gradient = gradient * capSlope(score);
+      putLanes(dsAt, rounded<C>(gradient));
       putLanes(pAt, rounded<C>(value));
     }
 }
@@ -304,7 +308,8 @@ Fault attention_fwd(const Call &call) {
   namespace op = kernels::attention_fwd;
   const AttentionShape shape = attentionShape(
       call, call[op::q].rows, call[op::segments],
-      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
+      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale,
+       op::softcap});
   withElement(call[op::q].type, [&](auto element) {
     call.pool->forRanges(
         shape.batch * shape.heads, 1,
@@ -323,7 +328,8 @@ Fault attention_bwd(const Call &call) {
   namespace op = kernels::attention_bwd;
   const AttentionShape shape = attentionShape(
       call, call[op::q].rows, call[op::segments],
-      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
+      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale,
+       op::softcap});
   const uint64_t headSize = shape.paddedSeq() * shape.headDim;
   float *dk = reinterpret_cast<float *>(call.sharedWorkspace);
   float *dv = dk + shape.batch * shape.heads * headSize;

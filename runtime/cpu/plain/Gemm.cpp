@@ -35,10 +35,12 @@ float leftElement(const Gemm &gemm, const Product &product, uint64_t row,
 float rightElement(const Gemm &gemm, const Product &product, uint64_t k,
                    uint64_t column) {
   uint64_t stride = product.right.columns;
-  float value = loadWeight(product.right,
-                           product.rightTransposed ? column * stride + k
-                                                   : k * stride + column,
-                           gemm.compute);
+  uint64_t index =
+      product.rightTransposed ? column * stride + k : k * stride + column;
+  float value =
+      product.rightQuantized
+          ? roundTo(gemm.compute, product.rightQuantized.value(index))
+          : loadWeight(product.right, index, gemm.compute);
   return gemm.masked == Masked::right
              ? dropped(gemm.dropout, k, column, value, gemm.compute)
              : value;

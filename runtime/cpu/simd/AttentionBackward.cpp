@@ -140,26 +140,30 @@ void packQueries(const Call &call, const AttentionShape &shape, uint64_t row,
         i < q.count ? 0 - loadOne(lse + i) * log2e : 0;
 }
 
-/// Sixteen queries of one key: p = softmax(scores), ds = p scale (dp - delta).
+/// Sixteen queries of one key: p = softmax(scores), ds = p scale (dp - delta),
+/// times the slope of the soft cap.
 struct Probability {
   Lanes p, ds;
 };
+template <bool capped>
 PEFT_INLINE Probability probability(const float *scores, const float *dscores,
                                     const float *minusLse, const float *delta,
                                     Lanes scale2, Lanes scale) {
-  const Lanes p = exp2(fma(loadSums(scores), scale2, loadSums(minusLse)));
-  return {p, p * scale * (loadSums(dscores) - loadSums(delta))};
+  const Lanes score = loadSums(scores);
+  const Lanes p = exp2(fma(score, scale2, loadSums(minusLse)));
+  const Lanes ds = p * scale * (loadSums(dscores) - loadSums(delta));
+  return {p, capped ? ds * capSlope(score) : ds};
 }
 
 /// Scores and their gradients become the operands of dv, dk and dq.
-template <Form form>
+template <Form form, bool capped>
 void differentiate(const AttentionShape &shape, uint64_t queryBlock,
                    Scratch &scratch) {
   const Lanes scale2 = broadcast(shape.scale2), scale = broadcast(shape.scale);
   const float *minusLse = scratch.minusLse + queryBlock * blockSize;
   const float *delta = scratch.delta + queryBlock * blockSize;
   auto at = [&](uint64_t i, uint64_t j) __attribute__((always_inline)) {
-    return probability(scratch.scores + i * blockSize + j,
+    return probability<capped>(scratch.scores + i * blockSize + j,
                        scratch.dscores + i * blockSize + j, minusLse + j,
                        delta + j, scale2, scale);
   };
@@ -216,9 +220,13 @@ void visit(const AttentionShape &shape, const Shared &shared, uint64_t keyAt,
     multiply<tileForm(form), Start::zero>(scores, blockSize, blockSize);
     multiply<tileForm(form), Start::zero>(dscores, blockSize, blockSize);
   }
+  capScores(shape, scratch.scores);
   if (masked)
     maskScores(shape, row, queryBlock, keyBlock, scratch.scores);
-  differentiate<form>(shape, queryBlock, scratch);
+  if (shape.capScale != 0)
+    differentiate<form, true>(shape, queryBlock, scratch);
+  else
+    differentiate<form, false>(shape, queryBlock, scratch);
   const Product dv = {scratch.p, across, scratch.gradsAlong + at,
                       dim,       across, shared.dv + gradientAt,
                       dim};
@@ -333,7 +341,8 @@ void backward(const Call &call, const AttentionShape &shape) {
 Fault attention_bwd(const Call &call) {
   const AttentionShape shape = attentionShape(
       call, call[op::q].rows, call[op::segments],
-      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
+      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale,
+       op::softcap});
   withElement(call[op::q].type,
               [&](auto element) { backward<decltype(element)>(call, shape); });
   return {};

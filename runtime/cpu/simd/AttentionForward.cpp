@@ -109,6 +109,7 @@ void visitKeys(const AttentionShape &shape, const uint32_t *keys,
     multiplyDiagonal<tileForm(form)>(scores);
   else
     multiply<tileForm(form), Start::zero>(scores, blockSize, blockSize);
+  capScores(shape, scratch.scores);
   if (masked)
     maskScores(shape, row, queryBlock, keyBlock, scratch.scores);
   raiseMaximum(shape, scratch);
@@ -209,7 +210,8 @@ Fault attention_fwd(const Call &call) {
   namespace op = kernels::attention_fwd;
   const AttentionShape shape = attentionShape(
       call, call[op::q].rows, call[op::segments],
-      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
+      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale,
+       op::softcap});
   withElement(call[op::q].type,
               [&](auto element) { forward<decltype(element)>(call, shape); });
   return {};

@@ -2,6 +2,7 @@
 #ifndef PEFT_CPU_SIMD_PACKER_H
 #define PEFT_CPU_SIMD_PACKER_H
 
+#include "../Decode.h"
 #include "Blocks.h"
 #include "Mask.h"
 #include "Pack.h"
@@ -29,6 +30,8 @@ public:
     for (unsigned i = 0; i < block.sliceCount; ++i)
       if (gemm.masked == Masked::right)
         packDropped(block.slices[i], block.steps);
+      else if (block.slices[i].product->rightQuantized)
+        packQuantized(block.slices[i], block.steps);
       else
         withElement(block.slices[i].product->right.type, [&](auto type) {
           packStored<decltype(type)>(block.slices[i], block.steps);
@@ -87,6 +90,40 @@ private:
                           end, stride,
                           std::min<uint64_t>(laneCount, columns.count - i - j),
                           slice.elements, panel + slice.at * width + j, width);
+      panel += steps * width;
+    }
+  }
+
+  /// Codes become numbers in the first-level cache, and are packed from there.
+  void packQuantized(const Slice &slice, uint64_t steps) {
+    const Quantized &weight = slice.product->rightQuantized;
+    const uint64_t stride = slice.product->right.columns;
+    if (!slice.product->rightTransposed) {
+      Left rows[3][cpuGemmColumns];
+      for (uint64_t k = 0; k < slice.elements; k += elementsPerStep(form)) {
+        uint64_t count = std::min(elementsPerStep(form), slice.elements - k);
+        for (uint64_t i = 0; i < count; ++i)
+          decode(weight, (slice.from + k + i) * stride + columns.begin,
+                 columns.count, rows[i]);
+        packStep<Left>(rows[0], count == 2 ? rows[1] : nullptr, rows[2],
+                       slice.at + k / elementsPerStep(form), steps);
+      }
+      return;
+    }
+    Left rows[laneCount][blockSteps * elementsPerStep(form)];
+    uint32_t *panel = right;
+    for (uint64_t i = 0; i < columns.count; i += panelColumns) {
+      uint64_t width = columns.panelWidth(i);
+      for (uint64_t j = 0; j < width; j += laneCount) {
+        uint64_t first = i + j;
+        uint64_t count = std::min<uint64_t>(laneCount, columns.count - first);
+        for (uint64_t r = 0; r < count; ++r)
+          decode(weight, (columns.begin + first + r) * stride + slice.from,
+                 slice.elements, rows[r]);
+        packColumns<form>(rows[0], std::end(rows[laneCount - 1]),
+                          std::size(rows[0]), count, slice.elements,
+                          panel + slice.at * width + j, width);
+      }
       panel += steps * width;
     }
   }

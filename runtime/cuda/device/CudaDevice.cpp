@@ -24,6 +24,7 @@ void CudaDevice::abandon() {
   graphs.clear();
   queue.abandon();
   staging.abandon();
+  returns.abandon();
   for (Block &block : arenas)
     block.abandon();
   for (Block &block : scratch)
@@ -83,8 +84,10 @@ BoundStep CudaDevice::faultCopy() const {
 
 /// What the entries that are done have reported.
 Status CudaDevice::checkFaults() const {
-  const auto *slots =
-      reinterpret_cast<const FaultSlot *>(faultMirror.data());
+  return checkFaults(reinterpret_cast<const FaultSlot *>(faultMirror.data()));
+}
+
+Status CudaDevice::checkFaults(const FaultSlot *slots) const {
   for (size_t i = 0; i < faultOwners.size(); ++i) {
     if (slots[i].kind == 0)
       continue;
@@ -222,6 +225,29 @@ Status CudaDevice::read(uint32_t buffer, uint64_t offset,
       queue.main(), arenas[source.arena].data() + source.offset + offset,
       bytes)));
   return keep(checkFaults());
+}
+
+Status CudaDevice::post(unsigned slot, uint32_t buffer, uint64_t size) {
+  PEFT_TRY(broken);
+  PEFT_TRY(checkRange(buffer, 0, size));
+  const Buffer &source = plan->buffers[buffer];
+  if (slot >= returnSlots || size > returnBytes || source.arena == none)
+    return internalError("there is no slot " + std::to_string(slot) + " for " +
+                         std::to_string(size) + " bytes of buffer '" +
+                         source.name + "'");
+  return keep(returns.post(queue.main(), slot,
+                           arenas[source.arena].data() + source.offset, size));
+}
+
+Status CudaDevice::collect(unsigned slot, std::span<std::byte> bytes) {
+  PEFT_TRY(broken);
+  if (slot >= returnSlots || bytes.size() != returns.bytes(slot).size())
+    return internalError("slot " + std::to_string(slot) + " does not hold " +
+                         std::to_string(bytes.size()) + " bytes");
+  PEFT_TRY(keep(returns.wait(slot)));
+  PEFT_TRY(keep(checkFaults(returns.faults(slot))));
+  std::memcpy(bytes.data(), returns.bytes(slot).data(), bytes.size());
+  return {};
 }
 
 MemoryUse CudaDevice::memoryUse() const {

@@ -5,6 +5,7 @@
 #include "Bound.h"
 #include "Card.h"
 #include "Queue.h"
+#include "Returns.h"
 #include "Staging.h"
 #include "cuda/library/Libraries.h"
 #include "peft/Device.h"
@@ -38,6 +39,8 @@ public:
                std::span<const std::byte> bytes) override;
   Status read(uint32_t buffer, uint64_t offset,
               std::span<std::byte> bytes) const override;
+  Status post(unsigned slot, uint32_t buffer, uint64_t size) override;
+  Status collect(unsigned slot, std::span<std::byte> bytes) override;
   MemoryUse memoryUse() const override;
   std::vector<LedgerRow> ledger() const override;
   ScheduleReport schedule(uint32_t entry) const override;
@@ -56,6 +59,7 @@ private:
   Status runDirect(uint32_t entry, StepObserver &observer);
   Status runTimed(uint32_t entry, std::vector<TimedStep> &steps);
   Status checkFaults() const;
+  Status checkFaults(const FaultSlot *slots) const;
   Status checkRange(uint32_t buffer, uint64_t offset, uint64_t size) const;
   void touch(uint32_t arena, uint64_t end) {
     highWater[arena] = std::max(highWater[arena], end);
@@ -82,6 +86,7 @@ private:
   std::vector<Block> scratch; ///< by stream
   Tables tables;
   mutable Staging staging;
+  Returns returns;
   Queue queue;
   std::unique_ptr<Libraries> libraries;
   std::vector<std::unique_ptr<BoundProgram>> programs; ///< by entry

@@ -1,6 +1,7 @@
 //===- LoadPlan.cpp - the CUDA device: loading a plan ---------------------===//
 #include "Answer.h"
 #include "CudaDevice.h"
+#include "SetCondition.h"
 #include "peft/KernelSpec.h"
 
 #include <numeric>
@@ -35,6 +36,7 @@ Status CudaDevice::loadAll() {
   PEFT_ASSIGN(libraries, Libraries::create());
   PEFT_TRY(queue.create(*plan));
   PEFT_TRY(staging.create());
+  PEFT_TRY(returns.create(faults));
   PEFT_TRY(uploadWeights());
   PEFT_TRY(bindPrograms());
   PEFT_TRY(dryRun());
@@ -113,9 +115,11 @@ Status CudaDevice::bindPrograms() {
 
 namespace {
 
-/// Waits for every step, so that an error is that of the step.
+/// Lets every step run, whatever its predicate says, and waits for it, so that an
+/// error is that of the step.
 class EachStep final : public StepObserver {
 public:
+  bool entersClosedBlocks() const override { return true; }
   Status after(const BoundStep &step, cudaStream_t stream) override {
     PEFT_CUDA(cudaStreamSynchronize(stream));
     return {};
@@ -124,10 +128,13 @@ public:
 
 } // namespace
 
-/// Runs every entry once on zeros. It loads all code onto the card before
-/// anything is recorded, so nothing is loaded or allocated in a step, and a
-/// launch that does not work is named here. Then everything is zero again.
+/// Runs every entry once on zeros. The driver loads code when it is first needed;
+/// so all of it is on the card before anything is recorded, nothing is loaded or
+/// allocated in a step, and a launch that does not work is named here. (Loading
+/// modules as a whole would bring all of the libraries' code, too.) Then
+/// everything is zero again.
 Status CudaDevice::dryRun() {
+  PEFT_TRY(loadCondition());
   EachStep each;
   for (uint32_t i = 0; i < plan->entries.size(); ++i)
     PEFT_TRY(queue.enqueue(*plan, i, *programs[i], each));
@@ -172,7 +179,8 @@ std::vector<LedgerRow> CudaDevice::ledger() const {
   add("tables and fault slots", 0, tableBlock.size() + faults.size());
   add("code, libraries and graphs", 0, besideBlocks);
   add("in use before: context and other programs", 0, usedBefore);
-  add("staging", 0, staging.bytes() + faultMirror.size(), false);
+  add("staging", 0,
+      staging.bytes() + faultMirror.size() + returns.pinnedBytes(), false);
   return rows;
 }
 

@@ -142,7 +142,7 @@ Status Queue::enqueue(const Plan &plan, uint32_t entry,
                       const BoundProgram &program, StepObserver &observer) {
   PEFT_TRY(forkStreams(program));
   for (const BoundBlock &block : program.blocks) {
-    if (block.conditional) {
+    if (block.conditional && !observer.entersClosedBlocks()) {
       PEFT_ASSIGN(bool open, isOpen(block));
       if (!open)
         continue;

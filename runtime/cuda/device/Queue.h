@@ -15,6 +15,8 @@ class StepObserver {
 public:
   virtual ~StepObserver() = default;
   virtual bool wants(const BoundStep &step) { return true; }
+  /// Whether blocks run though their predicate is closed.
+  virtual bool entersClosedBlocks() const { return false; }
   virtual Status before(const BoundStep &step, cudaStream_t stream) {
     return {};
   }

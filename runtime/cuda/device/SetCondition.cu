@@ -16,6 +16,12 @@ static __global__ void openCondition(Gate gate,
   cudaGraphSetConditional(condition, *gate.value > gate.above);
 }
 
+Status loadCondition() {
+  cudaFuncAttributes attributes{};
+  return answer(cudaFuncGetAttributes(&attributes, openCondition),
+                "cudaFuncGetAttributes");
+}
+
 Status setCondition(cudaStream_t stream, cudaGraphConditionalHandle condition,
                     const Gate &gate) {
   openCondition<<<1, 1, 0, stream>>>(gate, condition);

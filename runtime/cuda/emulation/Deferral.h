@@ -13,6 +13,11 @@ namespace peft::cuda::emulation {
 using Deferral = Status (*)(void *stream, std::function<Status()> work);
 inline Deferral deferral = nullptr;
 
+/// Told of every kernel before it is launched; may refuse: for tests that know
+/// when code is loaded. Null: nobody is.
+using Loading = Status (*)(void *stream, const void *kernel);
+inline Loading loading = nullptr;
+
 /// Does `work` of a call now, or gives it to whoever defers.
 template <typename Work> Status runOrDefer(const Call &call, Work work) {
   return deferral ? deferral(call.stream, std::move(work)) : work();

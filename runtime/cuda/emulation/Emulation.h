@@ -108,6 +108,12 @@ Status launch(const Call &call, const Grid &grid,
     void (*kernel)(Gate, Parameters...);
     std::tuple<Gate, Parameters...> values;
   } bound{kernel, {call.gate, static_cast<Parameters>(arguments)...}};
+  if (emulation::loading) {
+    Status loaded = emulation::loading(call.stream,
+                                       reinterpret_cast<const void *>(kernel));
+    if (!loaded.ok())
+      return loaded;
+  }
   return emulation::runOrDefer(call, [grid, bound]() mutable {
     return emulation::runBlocks(
         grid,

@@ -85,7 +85,7 @@ __global__ void queryNumbers(Gate gate, AttentionShape shape, const T *o,
 
 /// `op` is kernels::attention_fwd or _bwd by its enumerators.
 struct AttentionAttributes {
-  int seq, heads, kvHeads, headDim, window, scale;
+  int seq, heads, kvHeads, headDim, window, scale, softcap;
 };
 
 AttentionShape readShape(const Call &call, uint64_t rows,
@@ -102,8 +102,10 @@ AttentionShape readShape(const Call &call, uint64_t rows,
   const uint32_t window = number(at.window);
   shape.window = window && window < shape.seq ? window : shape.seq;
   shape.scale = static_cast<float>(call.real(at.scale));
+  const float softcap = static_cast<float>(call.real(at.softcap));
+  shape.capScale = softcap > 0 ? shape.scale / softcap : 0;
   // Zero times a masked score, minus infinity, would be NaN.
-  const float scale2 = shape.scale * log2e;
+  const float scale2 = (softcap > 0 ? softcap : shape.scale) * log2e;
   shape.scale2 = scale2 > 1e-30f ? scale2 : 1e-30f;
   shape.segments = segments.as<int32_t>();
   shape.ranges = nullptr;
@@ -129,7 +131,8 @@ Status attention_fwd(const Call &call) {
   namespace op = kernels::attention_fwd;
   AttentionShape shape = readShape(
       call, call[op::q].rows, call[op::segments],
-      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
+      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale,
+       op::softcap});
   shape.ranges = reinterpret_cast<SegmentRange *>(call.workspace);
   const ForwardOperands operands = {call[op::q], call[op::k], call[op::v],
                                     call[op::o], call[op::lse]};
@@ -144,7 +147,8 @@ Status attention_bwd(const Call &call) {
   namespace op = kernels::attention_bwd;
   AttentionShape shape = readShape(
       call, call[op::q].rows, call[op::segments],
-      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale});
+      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale,
+       op::softcap});
   const uint64_t entries = shape.rows() * shape.heads;
   QueryNumbers *numbers = reinterpret_cast<QueryNumbers *>(call.workspace);
   shape.ranges = reinterpret_cast<SegmentRange *>(

@@ -74,7 +74,7 @@ __device__ inline GroupCursor advance(const AttentionShape &shape,
 
 /// Scores [key, query] become probabilities, and their gradients `ds` (on entry
 /// d_o v) those of the scores.
-template <typename Tiling>
+template <typename Tiling, bool capped>
 __device__ inline void keyGradients(const AttentionShape &shape,
                                     const QueryNumbers *numbers, uint32_t query,
                                     Sums<Tiling::passing> &p,
@@ -88,8 +88,11 @@ __device__ inline void keyGradients(const AttentionShape &shape,
           numbers, query + n * 8 + lane % 4 * 2 + j, shape.seq);
 #pragma unroll
       for (unsigned i = j; i < 4; i += 2) {
-        p[n][i] = exp2f(fmaf(p[n][i], shape.scale2, -of.lse2));
+        const float score = p[n][i];
+        p[n][i] = exp2f(fmaf(score, shape.scale2, -of.lse2));
         ds[n][i] = scoreGradient(p[n][i], ds[n][i], of.delta, shape.scale);
+        if (capped)
+          ds[n][i] *= capSlope(score);
       }
     }
 }
@@ -111,13 +114,17 @@ addQueries(const AttentionShape &shape, const Tiles<Tiling> &tiles,
   clearSums<Tiling::passing>(ds[0]);
   multiplyHeads<T, 1>(p, tiles.first, warpRow, q);
   multiplyHeads<T, 1>(ds, tiles.second, warpRow, dO);
+  capScores<Tiling::passing>(shape, p[0]);
   if (masked)
     forElements<Tiling::passing>(
         p[0], [&](float &score, unsigned i, unsigned j) {
           if (!sees(shape, segments, query + j, key + warpRow + i))
             score = -INFINITY;
         });
-  keyGradients<Tiling>(shape, numbers, query, p[0], ds[0]);
+  if (shape.capScale != 0)
+    keyGradients<Tiling, true>(shape, numbers, query, p[0], ds[0]);
+  else
+    keyGradients<Tiling, false>(shape, numbers, query, p[0], ds[0]);
   multiplyValues<T, Tiling::part, 1>(dv, p, dO, firstFeature);
   multiplyValues<T, Tiling::part, 1>(dk, ds, q, firstFeature);
 }
@@ -182,6 +189,25 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
                              one);
 }
 
+/// The gradients `ds` of scores [query, key], which on entry are d_o v; `of`
+/// are the numbers of the lane's two rows.
+template <unsigned columns, bool capped>
+__device__ inline void queryGradients(const AttentionShape &shape,
+                                      const QueryNumbers (&of)[2],
+                                      const Sums<columns> &scores,
+                                      Sums<columns> &ds) {
+#pragma unroll
+  for (unsigned n = 0; n < columns / 8; ++n)
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i) {
+      const float p =
+          exp2f(fmaf(scores[n][i], shape.scale2, -of[i / 2].lse2));
+      ds[n][i] = scoreGradient(p, ds[n][i], of[i / 2].delta, shape.scale);
+      if (capped)
+        ds[n][i] *= capSlope(scores[n][i]);
+    }
+}
+
 /// One tile of keys into dq of the warp's queries; `of` are the numbers of the
 /// lane's two rows.
 template <typename Tiling>
@@ -199,17 +225,13 @@ addKeys(const AttentionShape &shape, const Tiles<Tiling> &tiles,
   clearSums<Tiling::passing>(ds[0]);
   multiplyHeads<T, 1>(p, tiles.first, warpRow, k);
   multiplyHeads<T, 1>(ds, tiles.second, warpRow, v);
+  capScores<Tiling::passing>(shape, p[0]);
   if (masked)
     hideUnseen<Tiling::passing>(shape, segments, p[0], query + warpRow, key);
-#pragma unroll
-  for (unsigned n = 0; n < Tiling::passing / 8; ++n)
-#pragma unroll
-    for (unsigned i = 0; i < 4; ++i) {
-      const float value =
-          exp2f(fmaf(p[0][n][i], shape.scale2, -of[i / 2].lse2));
-      ds[0][n][i] =
-          scoreGradient(value, ds[0][n][i], of[i / 2].delta, shape.scale);
-    }
+  if (shape.capScale != 0)
+    queryGradients<Tiling::passing, true>(shape, of, p[0], ds[0]);
+  else
+    queryGradients<Tiling::passing, false>(shape, of, p[0], ds[0]);
   multiplyValues<T, Tiling::dim, 1>(dq, ds, k, 0);
 }
 

@@ -137,6 +137,7 @@ __global__ void __launch_bounds__(Tiling::warps * 32)
                                   Tiling::queries, Tiling::keys);
 #pragma unroll
     for (unsigned i = 0; i < Tiling::rowTiles; ++i) {
+      capScores<Tiling::keys>(shape, scores[i]);
       if (masked)
         hideUnseen<Tiling::keys>(shape, block.segments, scores[i],
                                  block.own.begin + warpRow + i * 16, key);

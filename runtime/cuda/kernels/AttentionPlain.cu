@@ -107,6 +107,7 @@ __global__ void __launch_bounds__(plainThreads)
     const Span keys = walk.tileAt(key);
     PlainSums scores;
     multiplyPlainHeads(tiles, scores, q, block.own, k, keys);
+    capPlain(shape, scores);
     if (needsMask(shape, block.row, block.own, keys, plainResident,
                   plainPassing))
       hidePlain(shape, block.segments, scores, block.own.begin, key, false);
@@ -143,8 +144,11 @@ __device__ inline void plainGradients(const AttentionShape &shape,
           query + (transposed ? plainColumn() + j : plainRow() + i);
       const QueryNumbers of =
           at < shape.seq ? numbers[at] : QueryNumbers{0, 0};
-      p[i][j] = exp2f(fmaf(p[i][j], shape.scale2, -of.lse2));
+      const float score = p[i][j];
+      p[i][j] = exp2f(fmaf(score, shape.scale2, -of.lse2));
       ds[i][j] = scoreGradient(p[i][j], ds[i][j], of.delta, shape.scale);
+      if (shape.capScale != 0)
+        ds[i][j] *= capSlope(score);
     }
 }
 
@@ -174,6 +178,7 @@ __global__ void __launch_bounds__(plainThreads)
       PlainSums p, ds;
       multiplyPlainHeads(tiles, p, k, block.own, q, queries);
       multiplyPlainHeads(tiles, ds, v, block.own, dO, queries);
+      capPlain(shape, p);
       if (needsMask(shape, block.row, queries, block.own, plainPassing,
                     plainResident))
         hidePlain(shape, block.segments, p, block.own.begin, query, true);
@@ -212,6 +217,7 @@ __global__ void __launch_bounds__(plainThreads)
     PlainSums p, ds;
     multiplyPlainHeads(tiles, p, q, block.own, k, keys);
     multiplyPlainHeads(tiles, ds, dO, block.own, v, keys);
+    capPlain(shape, p);
     if (needsMask(shape, block.row, block.own, keys, plainResident,
                   plainPassing))
       hidePlain(shape, block.segments, p, block.own.begin, key, false);

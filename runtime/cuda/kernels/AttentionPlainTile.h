@@ -175,6 +175,18 @@ __device__ inline void storePlain(const PlainSums (&sums)[chunks],
       }
 }
 
+/// Before anything is hidden.
+__device__ inline void capPlain(const AttentionShape &shape,
+                                PlainSums &scores) {
+  if (shape.capScale == 0)
+    return;
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
+    for (unsigned j = 0; j < 4; ++j)
+      scores[i][j] = capped(shape, scores[i][j]);
+}
+
 /// Minus infinity where the query does not see the key; `transposed` when rows
 /// are keys.
 __device__ inline void hidePlain(const AttentionShape &shape,

@@ -130,6 +130,17 @@ __device__ inline void forElements(Sums<columns> &sums, const Body &body) {
       body(sums[n][i], lane / 4 + i / 2 * 8, n * 8 + lane % 4 * 2 + i % 2);
 }
 
+/// Before anything is hidden.
+template <unsigned columns>
+__device__ inline void capScores(const AttentionShape &shape,
+                                 Sums<columns> &scores) {
+  if (shape.capScale == 0)
+    return;
+  forElements<columns>(scores, [&](float &score, unsigned, unsigned) {
+    score = capped(shape, score);
+  });
+}
+
 /// Minus infinity where the query of a row of scores does not see the key of a
 /// column.
 template <unsigned columns>

@@ -34,6 +34,19 @@ struct BiasTerm {
   }
 };
 
+/// dy[row][column] x[row][column] / norm[column].
+struct MagnitudeTerm {
+  FloatsIn dy, x;
+  const float *norm;
+  uint64_t columns;
+
+  __device__ float after(float sum, uint64_t row, uint64_t at) const {
+    const float of = norm[at - row * columns];
+    const float inverse = of > 0.0f ? 1.0f / of : 0.0f;
+    return fmaf(dy[at], x[at] * inverse, sum);
+  }
+};
+
 /// Which rows there are.
 struct RowLimit {
   uint64_t rows;
@@ -119,6 +132,17 @@ Status bias_dw(const Call &call) {
                     RowLimit{call[op::dy].rows, call[op::count].as<int32_t>(),
                              call.integer(op::row_start)},
                     call[op::dbias]);
+}
+
+Status dora_dw(const Call &call) {
+  namespace op = kernels::dora_dw;
+  return sumColumns(call,
+                    MagnitudeTerm{FloatsIn(call[op::dy]), FloatsIn(call[op::x]),
+                                  call[op::norm].as<float>(),
+                                  call[op::dy].columns},
+                    RowLimit{call[op::dy].rows, call[op::count].as<int32_t>(),
+                             call.integer(op::row_start)},
+                    call[op::dmagnitude]);
 }
 
 } // namespace peft::cuda

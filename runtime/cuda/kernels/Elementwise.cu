@@ -67,6 +67,54 @@ struct SwigluBackward {
   }
 };
 
+/// gelu(x) = x / (1 + exp(-2 u)) and its slope.
+struct Gelu {
+  // 2 sqrt(2/pi), its product with 0.044715, and three times that.
+  static constexpr float linear = 1.59576912f, cubic = 0.0713548163f,
+                         slopeCubic = 0.214064449f;
+  float sigma;
+
+  __device__ explicit Gelu(float x)
+      : sigma(1.0f / (1.0f + expf(-x * fmaf(x * x, cubic, linear)))) {}
+  __device__ float slope(float x) const {
+    return fmaf(x * sigma * (1.0f - sigma), fmaf(x * x, slopeCubic, linear),
+                sigma);
+  }
+};
+
+struct GegluForward {
+  FloatsIn gate, up;
+  FloatsOut y;
+
+  template <unsigned n> __device__ void at(uint64_t i) const {
+    float g[n], u[n], result[n];
+    gate.load(i, g);
+    up.load(i, u);
+    for (unsigned j = 0; j < n; ++j)
+      result[j] = g[j] * Gelu(g[j]).sigma * u[j];
+    y.store(i, result);
+  }
+};
+
+struct GegluBackward {
+  FloatsIn dy, gate, up;
+  FloatsOut dgate, dup;
+
+  template <unsigned n> __device__ void at(uint64_t i) const {
+    float d[n], g[n], u[n], ofGate[n], ofUp[n];
+    dy.load(i, d);
+    gate.load(i, g);
+    up.load(i, u);
+    for (unsigned j = 0; j < n; ++j) {
+      const Gelu gelu(g[j]);
+      ofUp[j] = d[j] * (g[j] * gelu.sigma);
+      ofGate[j] = d[j] * u[j] * gelu.slope(g[j]);
+    }
+    dup.store(i, ofUp);
+    dgate.store(i, ofGate);
+  }
+};
+
 struct Add {
   FloatsIn a, b;
   FloatsOut y;
@@ -118,6 +166,23 @@ Status swiglu_bwd(const Call &call) {
       SwigluBackward{FloatsIn(call[op::dy]), FloatsIn(call[op::gate]),
                      FloatsIn(call[op::up]), FloatsOut(call[op::dgate]),
                      FloatsOut(call[op::dup])});
+}
+
+Status geglu_fwd(const Call &call) {
+  namespace op = kernels::geglu_fwd;
+  return launchElements(call, call[op::y].elements(),
+                        GegluForward{FloatsIn(call[op::gate]),
+                                     FloatsIn(call[op::up]),
+                                     FloatsOut(call[op::y])});
+}
+
+Status geglu_bwd(const Call &call) {
+  namespace op = kernels::geglu_bwd;
+  return launchElements(
+      call, call[op::dy].elements(),
+      GegluBackward{FloatsIn(call[op::dy]), FloatsIn(call[op::gate]),
+                    FloatsIn(call[op::up]), FloatsOut(call[op::dgate]),
+                    FloatsOut(call[op::dup])});
 }
 
 Status add_fwd(const Call &call) {

@@ -1,6 +1,6 @@
 //===- EmbedGradient.cu - the gradient of an embedding table --------------===//
 //
-// dtable[id] += dy[i] for all rows i of that id, ascending, without atomics:
+// dtable[id] += scale dy[i] for all rows i of that id, ascending, without atomics:
 // the block of row i works iff i is the first row of its id, and then adds all
 // of them. Block 0 checks the ids.
 //
@@ -34,7 +34,8 @@ __device__ void findRows(const int32_t *ids, uint64_t begin, uint64_t rows,
 
 /// Block (1 + row, tile of columns).
 __global__ void addRows(Gate gate, RowIndex ids, int64_t padding,
-                        const float *dy, uint64_t columns, float *dtable) {
+                        const float *dy, uint64_t columns, float scale,
+                        float *dtable) {
   if (closed(gate))
     return;
   if (blockIdx.x == 0) {
@@ -62,7 +63,8 @@ __global__ void addRows(Gate gate, RowIndex ids, int64_t padding,
           return;
         for (unsigned j = 0; j < threadColumns; ++j)
           if (first + j * blockThreads < columns)
-            sums[j] += dy[row * columns + first + j * blockThreads];
+            sums[j] = fmaf(dy[row * columns + first + j * blockThreads], scale,
+                           sums[j]);
       }
   }
   for (unsigned j = 0; j < threadColumns; ++j)
@@ -90,6 +92,7 @@ Status embed_dw(const Call &call) {
       .threads = blockThreads};
   return launch(call, grid, addRows, ids, call.integer(op::padding_idx),
                 call[op::dy].as<float>(), columns,
+                static_cast<float>(call.real(op::scale)),
                 call[op::dtable].as<float>());
 }
 

@@ -62,6 +62,69 @@ __global__ void start(Gate gate, const float *init, const Bias *bias,
   to[i] = fromFloat<Out>(value);
 }
 
+/// The adapters of a lora_down_group_fwd, in the order of their ranks.
+struct DownGroup {
+  static constexpr unsigned most = 3;
+  FloatsIn weights[most];
+  FloatsOut outputs[most];
+  float scales[most];
+  uint64_t ends[most]; ///< ranks of an adapter and those before it
+
+  __device__ unsigned memberOf(uint64_t rank) const {
+    return (rank >= ends[0] ? 1 : 0) + (rank >= ends[1] ? 1 : 0);
+  }
+  __device__ uint64_t begin(unsigned member) const {
+    return member == 0 ? 0 : ends[member - 1];
+  }
+};
+
+DownGroup downGroup(const Call &call) {
+  using namespace kernels::lora_down_group_fwd;
+  constexpr int weights[] = {a0, a1, a2}, outputs[] = {t0, t1, t2};
+  constexpr int scales[] = {scale0, scale1, scale2};
+  DownGroup group;
+  uint64_t ranks = 0;
+  for (unsigned i = 0; i < DownGroup::most; ++i) {
+    ranks += call[weights[i]].rows;
+    group.weights[i] = FloatsIn(call[weights[i]]);
+    group.outputs[i] = FloatsOut(call[outputs[i]]);
+    group.scales[i] = static_cast<float>(call.real(scales[i]));
+    group.ends[i] = ranks;
+  }
+  return group;
+}
+
+/// A thread rounds `width` elements, all of one adapter.
+template <unsigned width>
+__global__ void stackDown(Gate gate, DownGroup group, FloatsOut to,
+                          uint64_t elements, uint64_t columns) {
+  if (closed(gate))
+    return;
+  const uint64_t i =
+      (uint64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
+  if (i >= elements)
+    return;
+  const unsigned member = group.memberOf(i / columns);
+  float values[width];
+  group.weights[member].load(i - group.begin(member) * columns, values);
+  to.store(i, values);
+}
+
+__global__ void splitDown(Gate gate, const float *sums, DownGroup group,
+                          uint64_t elements) {
+  if (closed(gate))
+    return;
+  const uint64_t i = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= elements)
+    return;
+  const uint64_t ranks = group.ends[DownGroup::most - 1];
+  const uint64_t row = i / ranks, rank = i % ranks;
+  const unsigned member = group.memberOf(rank);
+  const uint64_t begin = group.begin(member);
+  group.outputs[member].set(row * (group.ends[member] - begin) + rank - begin,
+                            group.scales[member] * sums[i]);
+}
+
 } // namespace
 
 Status convertElements(const Call &call, const Operand &from,
@@ -92,6 +155,20 @@ Status writeStart(const Call &call, const Operand &init, const Operand &bias,
                     to.as<Out>(), to.elements(), to.columns);
     });
   });
+}
+
+Status stackDownWeights(const Call &call, const Operand &to) {
+  const uint64_t elements = to.elements();
+  if (to.columns % packSize == 0)
+    return launch(call, gridFor(elements / packSize), stackDown<packSize>,
+                  downGroup(call), FloatsOut(to), elements, to.columns);
+  return launch(call, gridFor(elements), stackDown<1>, downGroup(call),
+                FloatsOut(to), elements, to.columns);
+}
+
+Status splitDownSums(const Call &call, const Operand &from) {
+  return launch(call, gridFor(from.elements()), splitDown,
+                from.as<const float>(), downGroup(call), from.elements());
 }
 
 } // namespace peft::cuda

@@ -1,7 +1,8 @@
 //===- LoraDown.cu - t = scale (mask(x) a^T) on tensor cores --------------===//
 //
-// A block owns 16 rows of t; its warps take turns over the features and add
-// their sums in the order of warps.
+// A block owns 16 rows of one adapter's t; its warps take turns over the features
+// and add their sums in the order of warps. Blocks of other adapters for the same
+// rows follow each other, so x comes from memory once.
 //
 //===----------------------------------------------------------------------===//
 #include "LoraFragments.h"
@@ -9,18 +10,28 @@
 #include "cuda/Lora.h"
 #include "cuda/PlainGemm.h"
 
+#include <algorithm>
+
 namespace peft::cuda {
 
 namespace {
 
 constexpr unsigned downWarps = 8;
 
-template <typename T> struct DownOperands {
-  const T *x;
+template <typename T> struct DownMember {
   Weight a;
   T *t;
   float scale;
-  Dropout dropout;
+  uint64_t moduleKey;
+};
+
+template <typename T> struct DownOperands {
+  static constexpr unsigned most = 3;
+  const T *x;
+  uint64_t columns; ///< of x
+  DownMember<T> members[most];
+  unsigned count; ///< of members
+  Dropout dropout; ///< but for the module's key
   RowLimit limit;
   FaultSlot *fault;
 };
@@ -76,6 +87,18 @@ __device__ inline void addFeatures(float (&sums)[tiles][4],
   }
 }
 
+/// Member `index`, by comparisons: an index would put all into local memory.
+template <typename T>
+__device__ inline DownMember<T> memberOf(const DownOperands<T> &at,
+                                         unsigned index) {
+  DownMember<T> of = at.members[0];
+#pragma unroll
+  for (unsigned i = 1; i < DownOperands<T>::most; ++i)
+    if (index == i)
+      of = at.members[i];
+  return of;
+}
+
 template <typename T, unsigned tiles>
 __global__ void __launch_bounds__(downWarps * 32)
     loraDown(Gate gate, DownOperands<T> at) {
@@ -85,25 +108,28 @@ __global__ void __launch_bounds__(downWarps * 32)
   const uint64_t usable =
       usableRows(at.limit, at.dropout, at.fault,
                  threadIdx.x == 0 && blockIdx.x == 0 && blockIdx.y == 0);
-  const uint64_t firstRow = uint64_t(blockIdx.x) * 16;
-  if (firstRow >= usable)
-    return;
+  const uint64_t firstRow = uint64_t(blockIdx.x / at.count) * 16;
   const uint64_t firstColumn = uint64_t(blockIdx.y) * tiles * 8;
+  const DownMember<T> of = memberOf(at, blockIdx.x % at.count);
+  if (firstRow >= usable || firstColumn >= of.a.rows)
+    return;
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const DropoutMasks masks(at.dropout, at.limit.rowStart);
+  Dropout dropout = at.dropout;
+  dropout.moduleKey = of.moduleKey;
+  const DropoutMasks masks(dropout, at.limit.rowStart);
   DownRow<T> rows[2];
 #pragma unroll
   for (unsigned i = 0; i < 2; ++i) {
     const uint64_t row = firstRow + lane / 4 + i * 8;
     rows[i].active = row < usable;
-    rows[i].x = at.x + (rows[i].active ? row : 0) * at.a.columns;
+    rows[i].x = at.x + (rows[i].active ? row : 0) * at.columns;
     rows[i].place = rows[i].active ? masks.place(row) : DropoutPlace{0, 0};
   }
-  const bool aligned = at.a.columns % 8 == 0;
+  const bool aligned = at.columns % 8 == 0;
   float sums[tiles][4] = {};
-  for (uint64_t feature = warp * 32; feature < at.a.columns;
+  for (uint64_t feature = warp * 32; feature < at.columns;
        feature += downWarps * 32)
-    addFeatures<T, tiles>(sums, rows, at.a, firstColumn, feature, aligned,
+    addFeatures<T, tiles>(sums, rows, of.a, firstColumn, feature, aligned,
                           masks);
 #pragma unroll
   for (unsigned n = 0; n < tiles; ++n)
@@ -117,36 +143,67 @@ __global__ void __launch_bounds__(downWarps * 32)
     float sum = 0;
     for (unsigned w = 0; w < downWarps; ++w)
       sum += parts[w][row][column];
-    if (firstRow + row < usable && firstColumn + column < at.a.rows)
-      at.t[(firstRow + row) * at.a.rows + firstColumn + column] =
-          fromFloat<T>(at.scale * sum);
+    if (firstRow + row < usable && firstColumn + column < of.a.rows)
+      of.t[(firstRow + row) * of.a.rows + firstColumn + column] =
+          fromFloat<T>(of.scale * sum);
   }
 }
 
 template <typename T, unsigned tiles>
-Status run(const Call &call, const DownOperands<T> &operands) {
-  return launch(call,
-                Grid{.x = unsigned((operands.limit.rows + 15) / 16),
-                     .y = unsigned((operands.a.rows + tiles * 8 - 1) /
-                                   (tiles * 8)),
-                     .threads = downWarps * 32},
-                loraDown<T, tiles>, operands);
+Status run(const Call &call, const DownOperands<T> &operands, uint64_t ranks) {
+  return launch(
+      call,
+      Grid{.x = unsigned((operands.limit.rows + 15) / 16 * operands.count),
+           .y = unsigned((ranks + tiles * 8 - 1) / (tiles * 8)),
+           .threads = downWarps * 32},
+      loraDown<T, tiles>, operands);
 }
 
-template <typename T> Status runFor(const Call &call) {
+template <typename T>
+Status run(const Call &call, const DownOperands<T> &operands) {
+  uint64_t ranks = 0;
+  for (unsigned i = 0; i < operands.count; ++i)
+    ranks = std::max(ranks, operands.members[i].a.rows);
+  return ranks <= 16 ? run<T, 2>(call, operands, ranks)
+                     : run<T, 8>(call, operands, ranks);
+}
+
+template <typename T> Status runOne(const Call &call) {
   using namespace kernels::lora_down_fwd;
-  const DownOperands<T> operands = {
-      call[x].as<T>(),
-      weightOf(call[a]),
-      call[t].as<T>(),
-      static_cast<float>(call.real(scale)),
-      readDropout(call,
-                  {index, seed, step, first_row, dropout, module_key, seq}),
-      {call[count].as<int32_t>(), call.integer(row_start), call[x].rows},
-      call.fault};
-  if (operands.a.rows <= 16)
-    return run<T, 2>(call, operands);
-  return run<T, 8>(call, operands);
+  DownOperands<T> operands = {};
+  operands.x = call[x].as<T>();
+  operands.columns = call[x].columns;
+  operands.members[0] = {weightOf(call[a]), call[t].as<T>(),
+                         static_cast<float>(call.real(scale)),
+                         static_cast<uint64_t>(call.integer(module_key))};
+  operands.count = 1;
+  operands.dropout = readDropout(
+      call, {index, seed, step, first_row, dropout, module_key, seq});
+  operands.limit = {call[count].as<int32_t>(), call.integer(row_start),
+                    call[x].rows};
+  operands.fault = call.fault;
+  return run(call, operands);
+}
+
+template <typename T> Status runGroup(const Call &call) {
+  using namespace kernels::lora_down_group_fwd;
+  constexpr int weights[] = {a0, a1, a2}, outputs[] = {t0, t1, t2};
+  constexpr int scales[] = {scale0, scale1, scale2};
+  constexpr int keys[] = {module_key0, module_key1, module_key2};
+  DownOperands<T> operands = {};
+  operands.x = call[x].as<T>();
+  operands.columns = call[x].columns;
+  for (unsigned i = 0; i < operands.most && call[weights[i]]; ++i)
+    operands.members[operands.count++] = {
+        weightOf(call[weights[i]]), call[outputs[i]].as<T>(),
+        static_cast<float>(call.real(scales[i])),
+        static_cast<uint64_t>(call.integer(keys[i]))};
+  operands.dropout = readDropout(
+      call, {index, seed, step, first_row, dropout, module_key0, seq});
+  operands.limit = {call[count].as<int32_t>(), call.integer(row_start),
+                    call[x].rows};
+  operands.fault = call.fault;
+  return run(call, operands);
 }
 
 } // namespace
@@ -154,11 +211,22 @@ template <typename T> Status runFor(const Call &call) {
 Status loraDownFwdMasked(const Call &call) {
   switch (call[kernels::lora_down_fwd::x].type) {
   case DType::bf16:
-    return runFor<BF16>(call);
+    return runOne<BF16>(call);
   case DType::f16:
-    return runFor<F16>(call);
+    return runOne<F16>(call);
   default:
     return plainLoraDownFwd(call);
+  }
+}
+
+Status loraDownGroupFwdMasked(const Call &call) {
+  switch (call[kernels::lora_down_group_fwd::x].type) {
+  case DType::bf16:
+    return runGroup<BF16>(call);
+  case DType::f16:
+    return runGroup<F16>(call);
+  default:
+    return plainLoraDownGroupFwd(call);
   }
 }
 

@@ -3,7 +3,7 @@
 // A group is `width` consecutive elements of a row (the whole row, or one head
 // for the q and k norms), so an [m, k] operand is a list of groups. A warp
 // takes a narrow group, a block a wide one. Weights are used as they are
-// stored.
+// stored, with the offset added in f32.
 //
 //===----------------------------------------------------------------------===//
 #include "cuda/Kernels.h"
@@ -32,11 +32,16 @@ template <bool wholeBlock> struct Team {
   }
 };
 
+/// What is added to each weight. Minus zero changes no number, not even a zero.
+float offsetOf(double offset) {
+  return offset == 0 ? -0.0f : static_cast<float>(offset);
+}
+
 struct Forward {
-  FloatsIn x, weight;
+  FloatsIn x, weight, init; ///< without init: zeros
   FloatsOut y;
   float *rstd;
-  float epsilon;
+  float epsilon, offset;
 
   template <unsigned n, typename Team>
   __device__ void run(const Team &team, unsigned width) const {
@@ -57,7 +62,13 @@ struct Forward {
       x.load(at + i, v);
       weight.load(i, w);
       for (unsigned j = 0; j < n; ++j)
-        v[j] = v[j] * factor * w[j];
+        v[j] = v[j] * factor * (w[j] + offset);
+      if (init.data) {
+        float start[n];
+        init.load(at + i, start);
+        for (unsigned j = 0; j < n; ++j)
+          v[j] = start[j] + v[j];
+      }
       y.store(at + i, v);
     }
   }
@@ -67,6 +78,7 @@ struct InputGradient {
   FloatsIn dy, x, weight, init; ///< without init: zeros
   const float *rstd;
   FloatsOut dx;
+  float offset;
 
   template <unsigned n, typename Team>
   __device__ void run(const Team &team, unsigned width) const {
@@ -78,7 +90,7 @@ struct InputGradient {
       x.load(at + i, v);
       weight.load(i, w);
       for (unsigned j = 0; j < n; ++j)
-        products = fmaf(w[j] * d[j], v[j], products);
+        products = fmaf((w[j] + offset) * d[j], v[j], products);
     }
     const float factor = rstd[team.group];
     const float minusMean =
@@ -91,7 +103,8 @@ struct InputGradient {
       if (init.data)
         init.load(at + i, start);
       for (unsigned j = 0; j < n; ++j)
-        v[j] = fmaf(factor, fmaf(minusMean, v[j], w[j] * d[j]), start[j]);
+        v[j] = fmaf(factor, fmaf(minusMean, v[j], (w[j] + offset) * d[j]),
+                    start[j]);
       dx.store(at + i, v);
     }
   }
@@ -139,8 +152,10 @@ Status rms_norm_fwd(const Call &call) {
   return launchGroups(
       call, call[op::rstd].elements(), call[op::weight].elements(),
       Forward{FloatsIn(call[op::x]), FloatsIn(call[op::weight]),
-              FloatsOut(call[op::y]), call[op::rstd].as<float>(),
-              static_cast<float>(call.real(op::epsilon))});
+              FloatsIn(call[op::init]), FloatsOut(call[op::y]),
+              call[op::rstd].as<float>(),
+              static_cast<float>(call.real(op::epsilon)),
+              offsetOf(call.real(op::weight_offset))});
 }
 
 Status rms_norm_dx(const Call &call) {
@@ -149,7 +164,8 @@ Status rms_norm_dx(const Call &call) {
       call, call[op::rstd].elements(), call[op::weight].elements(),
       InputGradient{FloatsIn(call[op::dy]), FloatsIn(call[op::x]),
                     FloatsIn(call[op::weight]), FloatsIn(call[op::init]),
-                    call[op::rstd].as<float>(), FloatsOut(call[op::dx])});
+                    call[op::rstd].as<float>(), FloatsOut(call[op::dx]),
+                    offsetOf(call.real(op::weight_offset))});
 }
 
 } // namespace peft::cuda

@@ -105,6 +105,26 @@ Status plainLoraDownFwd(const Call &call) {
   return plainGemm(call, gemm);
 }
 
+Status plainLoraDownGroupFwd(const Call &call) {
+  using namespace kernels::lora_down_group_fwd;
+  constexpr int weights[] = {a0, a1, a2}, outputs[] = {t0, t1, t2};
+  constexpr int scales[] = {scale0, scale1, scale2};
+  constexpr int keys[] = {module_key0, module_key1, module_key2};
+  for (unsigned i = 0; i < 3 && call[weights[i]]; ++i) {
+    const Operand &weight = call[weights[i]];
+    PlainGemm gemm = rowsGemm(call[x], weight.rows, call[outputs[i]],
+                              call[count], call.integer(row_start));
+    gemm.products[0] = {call[x], weight, false, true, call[x].columns};
+    gemm.scale = static_cast<float>(call.real(scales[i]));
+    gemm.dropout = readDropout(
+        call, {index, seed, step, first_row, dropout, keys[i], seq});
+    gemm.masked = Masked::left;
+    if (Status status = plainGemm(call, gemm); !status.ok())
+      return status;
+  }
+  return {};
+}
+
 Status plainLoraDownDw(const Call &call) {
   using namespace kernels::lora_down_dw;
   PlainGemm gemm = sumsGemm(call, call[dt], call[x], call[da], call[count],

@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "cuda/Kernels.h"
 #include "cuda/Numbers.h"
+#include "cuda/Quantized.h"
 #include "cuda/RowIndex.h"
 
 namespace peft::cuda {
@@ -15,18 +16,20 @@ constexpr unsigned blockThreads = 128;
 
 template <unsigned n>
 __device__ void copyRow(FloatsIn x, uint64_t from, FloatsOut y, uint64_t to,
-                        uint64_t columns) {
+                        uint64_t columns, float scale = 1) {
   for (uint64_t i = threadIdx.x * n; i < columns; i += blockDim.x * n) {
     float values[n];
     x.load(from * columns + i, values);
+    for (unsigned j = 0; j < n; ++j)
+      values[j] *= scale;
     y.store(to * columns + i, values);
   }
 }
 
-/// y[i] = x[index of i]; zeros where there is none.
+/// y[i] = scale x[index of i]; zeros where there is none.
 template <unsigned n>
 __global__ void gather(Gate gate, RowIndex index, FloatsIn x, FloatsOut y,
-                       uint64_t columns) {
+                       uint64_t columns, float scale) {
   if (closed(gate))
     return;
   if (blockIdx.x == 0)
@@ -34,7 +37,7 @@ __global__ void gather(Gate gate, RowIndex index, FloatsIn x, FloatsOut y,
   const uint64_t row = blockIdx.x - 1;
   const int64_t from = index.at(row, index.wanted());
   if (from >= 0)
-    return copyRow<n>(x, static_cast<uint64_t>(from), y, row, columns);
+    return copyRow<n>(x, static_cast<uint64_t>(from), y, row, columns, scale);
   const float zeros[n] = {};
   for (uint64_t i = threadIdx.x * n; i < columns; i += blockDim.x * n)
     y.store(row * columns + i, zeros);
@@ -72,9 +75,16 @@ Status embed_fwd(const Call &call) {
                        nullptr,
                        FaultKind::id,
                        call.fault};
+  if (isQuantized(call[op::table].type))
+    return embedQuantized(
+        call, index,
+        readQuantized(call, {op::table, op::absmax, op::nested_absmax,
+                             op::tables, op::block, op::nested}),
+        call[op::y], static_cast<float>(call.real(op::scale)));
   return launch(call, rowGrid(rows),
                 columns % packSize == 0 ? gather<packSize> : gather<1>, index,
-                FloatsIn(call[op::table]), FloatsOut(call[op::y]), columns);
+                FloatsIn(call[op::table]), FloatsOut(call[op::y]), columns,
+                static_cast<float>(call.real(op::scale)));
 }
 
 Status gather_rows(const Call &call) {
@@ -90,7 +100,7 @@ Status gather_rows(const Call &call) {
                        call.fault};
   return launch(call, rowGrid(rows),
                 columns % packSize == 0 ? gather<packSize> : gather<1>, index,
-                FloatsIn(call[op::x]), FloatsOut(call[op::y]), columns);
+                FloatsIn(call[op::x]), FloatsOut(call[op::y]), columns, 1.0f);
 }
 
 Status scatter_rows(const Call &call) {

@@ -84,7 +84,9 @@ __global__ void endStep(Gate gate, StepEnd s) {
   s.metrics[2] = count;
   s.metrics[3] = apply;
   *s.apply = apply;
-  *s.lossSum = *s.normSum = 0;
+  if (isFinite(loss))
+    *s.lossSum = 0;
+  *s.normSum = 0;
   *s.tokens = 0;
 }
 

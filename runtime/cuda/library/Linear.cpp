@@ -25,6 +25,20 @@ public:
   }
   Operand rounded(const Operand &operand) { return rounded(operand, compute); }
 
+  /// A weight in the compute type: itself, or a copy that is rounded or made
+  /// from codes.
+  Operand weight(const QuantizedOperands &parts) {
+    const Operand &stored = call[parts.codes];
+    if (!isQuantized(stored.type))
+      return rounded(stored);
+    LinearStep step;
+    step.kind = Kind::dequantize;
+    step.weight = readQuantized(call, parts);
+    step.to = area(stored.rows, stored.columns, compute);
+    work.steps.push_back(step);
+    return step.to;
+  }
+
   /// `operand` with zeros in the rows that the count leaves out.
   Operand counted(const Operand &operand, const Operand &count,
                   int64_t rowStart) {
@@ -82,10 +96,12 @@ public:
     work.steps.push_back(step);
   }
 
-  /// What a kernel with dropout does; `to` only where it takes one.
-  void masked(Kind kind, const Operand &to = {}) {
+  /// A kernel that reads the call itself; `from` and `to` only where it takes
+  /// them.
+  void ofCall(Kind kind, const Operand &to = {}, const Operand &from = {}) {
     LinearStep step;
     step.kind = kind;
+    step.from = from;
     step.to = to;
     work.steps.push_back(step);
   }
@@ -94,6 +110,16 @@ public:
   Operand wide(const Operand &out) {
     return out.type == DType::f32 ? out
                                   : area(out.rows, out.columns, DType::f32);
+  }
+
+  Operand area(uint64_t rows, uint64_t columns, DType type) {
+    Operand operand{nullptr, type, rows, columns};
+    uint64_t bytes = rows * columns * byteSize(type);
+    // A null workspace only counts.
+    if (call.workspace)
+      operand.data = call.workspace + work.areaBytes;
+    work.areaBytes += (bytes + areaAlignment - 1) / areaAlignment * areaAlignment;
+    return operand;
   }
 
   LinearWork take() { return std::move(work); }
@@ -109,16 +135,6 @@ private:
     work.steps.push_back(step);
   }
 
-  Operand area(uint64_t rows, uint64_t columns, DType type) {
-    Operand operand{nullptr, type, rows, columns};
-    uint64_t bytes = rows * columns * byteSize(type);
-    // A null workspace only counts.
-    if (call.workspace)
-      operand.data = call.workspace + work.areaBytes;
-    work.areaBytes += (bytes + areaAlignment - 1) / areaAlignment * areaAlignment;
-    return operand;
-  }
-
   const Call &call;
   DType compute;
   LinearWork work;
@@ -127,7 +143,7 @@ private:
 LinearWork linearFwd(const Call &call) {
   using namespace kernels::linear_fwd;
   Builder builder(call, call[x].type);
-  Operand weight = builder.rounded(call[w]);
+  Operand weight = builder.weight({w, absmax, nested_absmax, tables, block, nested});
   builder.products(call[y], {{.left = call[x], .right = weight, .out = {},
                               .rightTransposed = true}},
                    call[init], call[bias], static_cast<float>(call.real(scale)));
@@ -137,7 +153,7 @@ LinearWork linearFwd(const Call &call) {
 LinearWork linearLoraFwd(const Call &call) {
   using namespace kernels::linear_lora_fwd;
   Builder builder(call, call[x].type);
-  Operand up = builder.rounded(call[b]), weight = builder.rounded(call[w]);
+  Operand up = builder.rounded(call[b]), weight = builder.weight({w, absmax, nested_absmax, tables, block, nested});
   Product small{.left = call[t], .right = up, .out = {}, .rightTransposed = true};
   Product large{.left = call[x], .right = weight, .out = {},
                 .rightTransposed = true};
@@ -148,7 +164,7 @@ LinearWork linearLoraFwd(const Call &call) {
 LinearWork linearDx(const Call &call) {
   using namespace kernels::linear_dx;
   Builder builder(call, call[dy].type);
-  Operand weight = builder.rounded(call[w]);
+  Operand weight = builder.weight({w, absmax, nested_absmax, tables, block, nested});
   builder.products(call[dx], {{.left = call[dy], .right = weight, .out = {}}},
                    call[init], {}, static_cast<float>(call.real(scale)));
   return builder.take();
@@ -157,11 +173,11 @@ LinearWork linearDx(const Call &call) {
 LinearWork linearLoraDx(const Call &call) {
   using namespace kernels::linear_lora_dx;
   Builder builder(call, call[dy].type);
-  Operand weight = builder.rounded(call[w]);
+  Operand weight = builder.weight({w, absmax, nested_absmax, tables, block, nested});
   Product large{.left = call[dy], .right = weight, .out = {}};
   if (call.real(dropout) > 0) {
     Operand sum = builder.wide(call[dx]);
-    builder.masked(Kind::maskedDx, sum);
+    builder.ofCall(Kind::maskedDx, sum);
     builder.addUp(sum, {large}, sum, {}, 1);
     if (sum.type != call[dx].type)
       builder.convert(sum, call[dx]);
@@ -196,7 +212,7 @@ LinearWork loraDownFwd(const Call &call) {
   using namespace kernels::lora_down_fwd;
   Builder builder(call, call[x].type);
   if (call.real(dropout) > 0) {
-    builder.masked(Kind::maskedDown);
+    builder.ofCall(Kind::maskedDown);
     return builder.take();
   }
   builder.products(call[t], {{.left = call[x],
@@ -207,11 +223,33 @@ LinearWork loraDownFwd(const Call &call) {
   return builder.take();
 }
 
+/// One product for all adapters: they are put one below the other, its sums lie
+/// side by side.
+LinearWork loraDownGroupFwd(const Call &call) {
+  using namespace kernels::lora_down_group_fwd;
+  Builder builder(call, call[x].type);
+  if (call.real(dropout) > 0) {
+    builder.ofCall(Kind::maskedDownGroup);
+    return builder.take();
+  }
+  const uint64_t ranks = call[a0].rows + call[a1].rows + call[a2].rows;
+  Operand stacked = builder.area(ranks, call[x].columns, call[x].type);
+  Operand sums = builder.area(call[x].rows, ranks, DType::f32);
+  builder.ofCall(Kind::stackDown, stacked);
+  builder.addUp(sums, {{.left = call[x],
+                        .right = stacked,
+                        .out = {},
+                        .rightTransposed = true}},
+                {}, {}, 1);
+  builder.ofCall(Kind::splitDown, {}, sums);
+  return builder.take();
+}
+
 LinearWork loraDownDw(const Call &call) {
   using namespace kernels::lora_down_dw;
   if (call.real(dropout) > 0) {
     Builder builder(call, call[x].type);
-    builder.masked(Kind::maskedSums);
+    builder.ofCall(Kind::maskedSums);
     return builder.take();
   }
   return overRows(call, call[dt], call[x], call[count], call.integer(row_start),
@@ -226,6 +264,7 @@ constexpr Member family[] = {
     {"linear_fwd", linearFwd},        {"linear_lora_fwd", linearLoraFwd},
     {"linear_dx", linearDx},          {"linear_lora_dx", linearLoraDx},
     {"linear_dw", linearDw},          {"lora_down_fwd", loraDownFwd},
+    {"lora_down_group_fwd", loraDownGroupFwd},
     {"lora_down_dw", loraDownDw},
 };
 

@@ -11,6 +11,7 @@
 #define PEFT_CUDA_LIBRARY_LINEAR_H
 
 #include "cuda/Call.h"
+#include "cuda/Quantized.h"
 
 #include <compare>
 #include <vector>
@@ -46,11 +47,16 @@ ProductShape shapeOf(const Product &product, uint64_t workspaceBytes);
 struct LinearStep {
   enum class Kind : uint8_t {
     convert, ///< to = from in to's type
+    dequantize, ///< to = the values of `weight` in to's type
     rows,    ///< to = from below the count, zero from there on
     start,   ///< to = from + bias rounded to `compute`; `from` is optional
     product, ///< `product`
+    // Of lora_down_group_fwd, whose call they read themselves:
+    stackDown, ///< to = the adapters one below the other, in to's type
+    splitDown, ///< every output = its scale times its columns of `from`
     // The kernels with dropout (Lora.h) read the call themselves:
     maskedDown, ///< all of lora_down_fwd
+    maskedDownGroup, ///< all of lora_down_group_fwd
     maskedSums, ///< all of lora_down_dw
     maskedDx,   ///< to = init + mask(dt a), of linear_lora_dx
   };
@@ -60,6 +66,7 @@ struct LinearStep {
   Operand count; ///< i32, device memory
   int64_t rowStart = 0;
   Product product;
+  QuantizedWeight weight;
 };
 
 struct LinearWork {

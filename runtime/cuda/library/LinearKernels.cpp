@@ -11,14 +11,22 @@ static Status runStep(const Call &call, const LinearStep &step,
   switch (step.kind) {
   case LinearStep::Kind::convert:
     return convertElements(call, step.from, step.to);
+  case LinearStep::Kind::dequantize:
+    return dequantizeTo(call, step.weight, step.to);
   case LinearStep::Kind::rows:
     return copyCountedRows(call, step.from, step.to, step.count, step.rowStart);
   case LinearStep::Kind::start:
     return writeStart(call, step.from, step.bias, step.compute, step.to);
   case LinearStep::Kind::product:
     return multiply(call, step.product, area);
+  case LinearStep::Kind::stackDown:
+    return stackDownWeights(call, step.to);
+  case LinearStep::Kind::splitDown:
+    return splitDownSums(call, step.from);
   case LinearStep::Kind::maskedDown:
     return loraDownFwdMasked(call);
+  case LinearStep::Kind::maskedDownGroup:
+    return loraDownGroupFwdMasked(call);
   case LinearStep::Kind::maskedSums:
     return loraDownDwMasked(call);
   case LinearStep::Kind::maskedDx:
@@ -44,6 +52,7 @@ PEFT_LINEAR(linear_dx)
 PEFT_LINEAR(linear_lora_dx)
 PEFT_LINEAR(linear_dw)
 PEFT_LINEAR(lora_down_fwd)
+PEFT_LINEAR(lora_down_group_fwd)
 PEFT_LINEAR(lora_down_dw)
 #undef PEFT_LINEAR
 

@@ -48,7 +48,14 @@ enum class LoraInit : uint8_t {
   kaiming,  ///< init_lora_weights: true
   gaussian, ///< "gaussian"
   random,   ///< false: PEFT leaves A *and B* random, for its own tests
+  pissa,    ///< "pissa", "pissa_niter_4": principal singular vectors of W
+  olora,    ///< "olora": the QR decomposition of W
 };
+/// Whether A and B start as a function of W, and what they start as is taken
+/// off again by a frozen pair of the same rank.
+constexpr bool startsFromWeights(LoraInit init) {
+  return init == LoraInit::pissa || init == LoraInit::olora;
+}
 
 struct AdapterConfig {
   int64_t rank = 8;
@@ -63,7 +70,9 @@ struct AdapterConfig {
   std::vector<std::pair<std::string, double>> alphaPattern;
   LoraBias bias = LoraBias::none;
   bool rsLora = false;
+  bool dora = false;
   LoraInit init = LoraInit::kaiming;
+  int64_t pissaIterations = 0; ///< 0: the exact decomposition
   std::vector<std::string> modulesToSave;
   std::string taskType;      ///< "CAUSAL_LM", or empty
   std::string baseModelName; ///< base_model_name_or_path, or empty
@@ -74,6 +83,13 @@ struct AdapterConfig {
   double scale(int64_t moduleRank, double moduleAlpha) const;
   bool operator==(const AdapterConfig &) const = default;
 };
+
+/// Why these settings do not go together, and what instead; empty if they do.
+std::string conflictIn(const AdapterConfig &config);
+
+/// The config of what is saved after training: of an adapter that starts from
+/// the weights, the plain one of twice the rank that stands for B A - B0 A0.
+AdapterConfig convertedConfig(AdapterConfig config);
 
 /// PEFT's target_modules where the config has none; empty for a family that
 /// has no default.

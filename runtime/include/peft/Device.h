@@ -15,6 +15,7 @@
 #include "peft/Plan.h"
 #include "peft/Status.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -41,11 +42,14 @@ struct DeviceOptions {
 };
 
 struct MemoryUse {
-  uint64_t arenaBytes = 0; ///< all arenas, as the plan says
+  uint64_t arenaBytes = 0; ///< the arenas of the plan's device, as it says
   /// Highest end of any byte range that was used since load by an executed
-  /// item, an initialiser or the host; summed over arenas.
+  /// item, an initialiser or the host; summed over these arenas.
   uint64_t highWaterBytes = 0;
-  uint64_t residentBytes = 0; ///< pages of the arenas that are in memory now
+  /// The same of the arenas in host memory that this device has: the scratch of
+  /// the CPU device in a plan for a card.
+  uint64_t scratchBytes = 0, scratchHighWaterBytes = 0;
+  uint64_t residentBytes = 0; ///< pages of all arenas that are in memory now
 };
 
 /// The order an entry runs in, against file order.
@@ -100,7 +104,7 @@ public:
   /// this call or of a later one.
   virtual Status run(uint32_t entry) = 0;
   /// Whether `run` may return before the entry is done, so that reading costs
-  /// the time until it is.
+  /// the time until it is. Results are then better posted and collected later.
   virtual bool worksAhead() const { return false; }
   /// Waits until everything is done. Errors: those of all that ran.
   virtual Status finish() { return {}; }
@@ -112,6 +116,18 @@ public:
                        std::span<const std::byte> bytes) = 0;
   virtual Status read(uint32_t buffer, uint64_t offset,
                       std::span<std::byte> bytes) const = 0;
+
+  /// How many results can be on their way to the host, and how large each is at
+  /// most.
+  static constexpr unsigned returnSlots = 2;
+  static constexpr uint64_t returnBytes = 64;
+  /// Puts the first `size` bytes of a buffer aside as they are when everything
+  /// asked for so far is done. Errors: internal (no such slot, too large).
+  virtual Status post(unsigned slot, uint32_t buffer, uint64_t size);
+  /// The bytes that were posted last in `slot`. Waits for what was asked for
+  /// before them and for nothing since. Errors: those of what stood before;
+  /// internal (not as many bytes as were posted).
+  virtual Status collect(unsigned slot, std::span<std::byte> bytes);
 
   /// Runs only the launches of `entry` whose kernel is in `kernels`, in order:
   /// for measurements. The contents of the entry's buffers mean nothing then.
@@ -139,6 +155,13 @@ public:
   virtual Machine machine() const = 0;
   /// For people: "cpu, avx512bf16, 2 threads".
   virtual std::string description() const = 0;
+
+private:
+  struct Returned {
+    std::array<std::byte, returnBytes> bytes;
+    uint64_t size = 0;
+  };
+  std::array<Returned, returnSlots> returned;
 };
 
 } // namespace peft

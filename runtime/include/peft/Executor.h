@@ -104,8 +104,23 @@ public:
   Status readOutput(std::string_view port, std::span<T> values) const {
     return readPort(port, dtypeOf<T>(), std::as_writable_bytes(values));
   }
+  /// Puts the elements of a small port aside as they are when everything asked
+  /// for so far is done; `collectOutput` gets them, without waiting for what was
+  /// asked for since. As Device::post and Device::collect.
+  Status postOutput(std::string_view port, unsigned slot);
+  template <typename T>
+  Status collectOutput(std::string_view port, unsigned slot,
+                       std::span<T> values) {
+    return collectPort(port, slot, dtypeOf<T>(),
+                       std::as_writable_bytes(values));
+  }
   /// Sets a port to zero bytes (running sums).
   Status clear(std::string_view port);
+
+  /// Runs the plan's entry `initialize`, if it has one: what starts as a
+  /// function of parameters (DoRA's magnitudes) does so again. `create` has run
+  /// it.
+  Status startParameters();
 
   /// Elements of parameter `index` of Plan::parameters.
   uint64_t parameterElements(size_t index) const;
@@ -126,6 +141,8 @@ private:
                    std::span<const std::byte> bytes);
   Status readPort(std::string_view port, DType type,
                   std::span<std::byte> bytes) const;
+  Status collectPort(std::string_view port, unsigned slot, DType type,
+                     std::span<std::byte> bytes);
 
   template <typename T> static constexpr DType dtypeOf() {
     if constexpr (std::is_same_v<T, float>)

@@ -165,6 +165,7 @@ namespace kernels {
 #define IN(name, shape, types) name,
 #define OPTIONAL_IN(name, shape, types) name,
 #define OUT(name, shape, types) name,
+#define OPTIONAL_OUT(name, shape, types) name,
 #define INOUT(name, shape, types) name,
 #define ATTRIBUTES                                                             \
   operandCount                                                                 \

@@ -79,7 +79,8 @@ struct StorageTypes {
   BufferClass kind = BufferClass::base;
   DType dtype = DType::f32;
   bool mapped = false;
-  uint64_t tensors = 0, bytes = 0;
+  uint64_t tensors = 0;
+  uint64_t bytes = 0; ///< those that several tensors have in turn count once
 };
 /// In which type a kernel computes: the type its operands `C` have, or f32 for
 /// kernels without one.

@@ -53,12 +53,19 @@ struct Buffer {
   std::string name;
   uint32_t arena = none; ///< none: the bytes of `weight`, mapped from its file
   uint64_t offset = 0;
-  uint64_t size = 0;     ///< exactly elements x byteSize(dtype)
+  uint64_t size = 0;     ///< exactly byteCount(dtype, elements())
   DType dtype = DType::f32;
   std::vector<uint64_t> shape; ///< one or two dimensions, row-major
   uint32_t entry = none;       ///< none: persistent; else local to that entry
   uint32_t weight = none;
   BufferClass kind = BufferClass::activation;
+
+  uint64_t elements() const {
+    uint64_t count = 1;
+    for (uint64_t extent : shape)
+      count *= extent;
+    return count;
+  }
 };
 
 /// Part of a weight that one rank holds.
@@ -67,12 +74,29 @@ struct Slice {
   uint64_t start = 0, extent = 0;
 };
 
+/// What the bytes of a weight are: all of a tensor, or one of the parts of a
+/// quantized one, which plan.fbs describes.
+enum class WeightPart : uint8_t {
+  whole = 0,
+  codes,        ///< nf4, fp4 or i8 [n, k]
+  absmax,       ///< f32 or, with nested scales, u8 [blocks]
+  nestedAbsmax, ///< f32 [nested blocks]
+  tables,       ///< f32 [16] or [273]
+};
+
+/// Elements of `tables` without and with nested scales.
+constexpr uint64_t codeTable = 16, nestedTables = codeTable + 256 + 1;
+
 /// A tensor of the model directory, bound by name, shape and type.
 struct Weight {
   std::string name; ///< as in the safetensors file
   DType dtype = DType::bf16;
   std::vector<uint64_t> shape;
   std::vector<Slice> slices; ///< one per rank; empty: all of it
+  WeightPart part = WeightPart::whole;
+  uint32_t of = none;  ///< of a part other than codes: the codes' index
+  uint32_t block = 0;  ///< of 4-bit codes: elements that share a scale
+  uint32_t nested = 0; ///< of codes: scales that share a nested one; 0: none
 };
 
 /// How a persistent buffer starts; buffers without one start as zero.
@@ -98,19 +122,23 @@ struct Group {
   uint32_t normSquare = none; ///< f64 [1]
 };
 
-/// A trainable tensor.
+/// A tensor of the saved file: it trains or, without gradients and moments, is
+/// only saved (A of LoRA-FA).
 struct Parameter {
   std::string name;    ///< key in the saved file
   std::string module;  ///< Hugging Face module path
   uint32_t buffer = none;
   std::vector<uint32_t> gradients; ///< one f32 sum per use; [0] holds the total in `update`
-  uint32_t firstMoment = none, secondMoment = none;
+  uint32_t firstMoment = none, secondMoment = none; ///< f32, or u8 codes
+  uint32_t firstScale = none, secondScale = none; ///< of codes, one per 256
   uint32_t group = 0;
   bool decay = false;
   /// The gradient is zero at the first step by construction (A while B is zero).
   bool zeroGradientAtStart = false;
   /// Type in the source model (--train all writes it back in that type).
   DType sourceType = DType::f32;
+
+  bool trains() const { return !gradients.empty(); }
 };
 
 /// A named buffer that the host writes before (input, scalar) or reads after

@@ -1,9 +1,10 @@
 """Writes a tiny llama directory (config.json, model.safetensors), all zeros.
 
     make_model.py DIR [--config KEY=JSON] [--drop NAME] [--add NAME=SHAPE]
-                  [--shape NAME=SHAPE] [--type NAME=TYPE]
+                  [--shape NAME=SHAPE] [--type NAME=TYPE] [--gemma3]
 
-SHAPE is 8x8. Standard library only: the format is written by hand, so that a
+With --gemma3 it is the text model of a gemma3 with images, in the names of
+transformers before 4.52, and two tensors beside it. SHAPE is 8x8. Standard library only: the format is written by hand, so that a
 header may lie.
 """
 
@@ -30,6 +31,35 @@ def tensors():
     yield "lm_head.weight", [16, 8]
 
 
+def gemma3():
+    """(config, shapes) of a model inside another."""
+    config = {
+        "model_type": "gemma3",
+        "text_config": {
+            "vocab_size": 16,
+            "hidden_size": 8,
+            "intermediate_size": 12,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 4,
+        },
+    }
+    shapes = {
+        "language_model." + name: shape
+        for name, shape in tensors()
+        if name != "lm_head.weight"
+    }
+    layer = "language_model.model.layers.0."
+    for name in ("pre_feedforward_layernorm", "post_feedforward_layernorm"):
+        shapes[layer + name + ".weight"] = [8]
+    for name in ("q_norm", "k_norm"):
+        shapes[layer + "self_attn." + name + ".weight"] = [4]
+    shapes["vision_tower.vision_model.post_layernorm.weight"] = [5]
+    shapes["multi_modal_projector.mm_soft_emb_norm.weight"] = [5]
+    return config, shapes
+
+
 def shape_of(text):
     return [int(extent) for extent in text.split("x")]
 
@@ -39,6 +69,7 @@ def main():
     parser.add_argument("directory")
     for flag in ("config", "drop", "add", "shape", "type"):
         parser.add_argument("--" + flag, action="append", default=[])
+    parser.add_argument("--gemma3", action="store_true")
     arguments = parser.parse_args()
 
     config = {
@@ -49,11 +80,13 @@ def main():
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
     }
+    shapes = dict(tensors())
+    if arguments.gemma3:
+        config, shapes = gemma3()
     config.update(
         (key, json.loads(value))
         for key, value in (pair.split("=", 1) for pair in arguments.config)
     )
-    shapes = dict(tensors())
     for pair in arguments.add + arguments.shape:
         name, shape = pair.split("=")
         shapes[name] = shape_of(shape)

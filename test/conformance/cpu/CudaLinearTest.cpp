@@ -9,10 +9,12 @@
 #include "LinearProblem.h"
 
 #include "cpu/Numbers.h"
+#include "cpu/Quantized.h"
 #include "cuda/library/Linear.h"
 
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <gtest/gtest.h>
 
 using namespace peft;
@@ -86,13 +88,69 @@ void copyRows(const cuda::LinearStep &step) {
   }
 }
 
-void execute(const cuda::LinearWork &work) {
+void dequantize(const cuda::LinearStep &step) {
+  const cuda::QuantizedWeight &from = step.weight;
+  cpu::Quantized weight{from.codes.data,
+                        from.codes.type,
+                        from.codes.elements(),
+                        from.absmax.data,
+                        from.nestedAbsmax.data,
+                        from.tables.data,
+                        cpu::Divisor(from.codes.type == DType::i8
+                                         ? from.codes.columns
+                                         : from.block),
+                        cpu::Divisor(std::max<uint64_t>(1, from.nested))};
+  ASSERT_EQ(weight.elements, step.to.elements());
+  for (uint64_t i = 0; i < weight.elements; ++i)
+    store(step.to, i, weight.value(i));
+}
+
+/// The adapters of a group that a call has, and their outputs and scales.
+struct DownMember {
+  cuda::Operand a, t;
+  float scale;
+};
+std::vector<DownMember> membersOf(const cuda::Call &call) {
+  using namespace kernels::lora_down_group_fwd;
+  std::vector<DownMember> members = {
+      {call[a0], call[t0], float(call.real(scale0))},
+      {call[a1], call[t1], float(call.real(scale1))},
+      {call[a2], call[t2], float(call.real(scale2))}};
+  if (!call[a2])
+    members.pop_back();
+  return members;
+}
+
+void stackDown(const cuda::Call &call, const cuda::Operand &to) {
+  uint64_t at = 0;
+  for (const DownMember &member : membersOf(call))
+    for (uint64_t i = 0; i < member.a.elements(); ++i)
+      store(to, at++, load(member.a, i));
+  ASSERT_EQ(at, to.elements());
+}
+
+void splitDown(const cuda::Call &call, const cuda::Operand &from) {
+  uint64_t begin = 0;
+  for (const DownMember &member : membersOf(call)) {
+    for (uint64_t row = 0; row < from.rows; ++row)
+      for (uint64_t i = 0; i < member.t.columns; ++i)
+        store(member.t, row * member.t.columns + i,
+              member.scale * load(from, row * from.columns + begin + i));
+    begin += member.t.columns;
+  }
+  ASSERT_EQ(begin, from.columns);
+}
+
+void execute(const cuda::Call &call, const cuda::LinearWork &work) {
   for (const cuda::LinearStep &step : work.steps)
     switch (step.kind) {
     case Kind::convert:
       ASSERT_EQ(step.from.elements(), step.to.elements());
       for (uint64_t i = 0; i < step.to.elements(); ++i)
         store(step.to, i, load(step.from, i));
+      break;
+    case Kind::dequantize:
+      dequantize(step);
       break;
     case Kind::rows:
       copyRows(step);
@@ -103,15 +161,22 @@ void execute(const cuda::LinearWork &work) {
     case Kind::product:
       multiply(step.product);
       break;
+    case Kind::stackDown:
+      stackDown(call, step.to);
+      break;
+    case Kind::splitDown:
+      splitDown(call, step.from);
+      break;
     case Kind::maskedDown:
+    case Kind::maskedDownGroup:
     case Kind::maskedSums:
     case Kind::maskedDx:
       FAIL() << "no dropout in this launch";
     }
 }
 
-/// The output of the described steps.
-Tensor runDescribed(LinearProblem problem) {
+/// All operands as the described steps leave them.
+std::map<std::string, Tensor> runDescribedAll(LinearProblem problem) {
   std::vector<cuda::Operand> operands;
   for (const OperandSpec &spec : problem.spec->operands) {
     auto found = problem.tensors.find(std::string(spec.name));
@@ -136,14 +201,20 @@ Tensor runDescribed(LinearProblem problem) {
   EXPECT_TRUE(work.ok());
   EXPECT_EQ(work->areaBytes, need->areaBytes);
   EXPECT_TRUE(cuda::libraryArea(call, *work).ok());
-  execute(*work);
-  return problem.tensors[problem.output];
+  execute(call, *work);
+  return problem.tensors;
+}
+
+/// The output of the described steps.
+Tensor runDescribed(const LinearProblem &problem) {
+  return runDescribedAll(problem)[problem.output];
 }
 
 struct Variant {
   DType compute = DType::f32, weight = DType::f32, out = DType::f32;
   bool init = false, bias = false, inPlace = false;
   int64_t count = -1; ///< below 0: absent
+  const conformance::Quantization *quantized = nullptr;
 };
 
 std::string describe(const Variant &variant) {
@@ -167,7 +238,10 @@ LinearProblem makeProblem(const std::string &kernel, const Variant &variant) {
   bool down = kernel.starts_with("lora_down");
   bool dx = kernel.ends_with("_dx");
   add("x", variant.compute, m, k);
-  add("w", variant.weight, n, k);
+  if (variant.quantized && problem.spec->findOperand("w") >= 0)
+    problem.addQuantized("w", *variant.quantized, n, k);
+  else
+    add("w", variant.weight, n, k);
   add("dy", variant.compute, m, n);
   add("t", variant.compute, m, r);
   add("dt", variant.compute, m, r);
@@ -236,6 +310,44 @@ TEST(CudaLinear, describedStepsGiveWhatTheCpuGives) {
   for (const char *kernel : family)
     for (const Variant &variant : variantsOf(kernel))
       expectSame(makeProblem(kernel, variant), variant);
+}
+
+TEST(CudaLinear, aQuantizedWeightIsDecodedFirst) {
+  for (const char *kernel :
+       {"linear_fwd", "linear_lora_fwd", "linear_dx", "linear_lora_dx"})
+    for (DType compute : {DType::f32, DType::bf16})
+      for (const conformance::Quantization &how : conformance::quantizations) {
+        Variant variant{.compute = compute, .weight = compute, .out = compute};
+        variant.quantized = &how;
+        expectSame(makeProblem(kernel, variant), variant);
+      }
+}
+
+/// Two or three adapters of other ranks, scales and types are one product.
+TEST(CudaLinear, aGroupOfAdaptersIsOneProduct) {
+  for (DType compute : {DType::f32, DType::bf16})
+    for (unsigned members : {2u, 3u}) {
+      LinearProblem problem("lora_down_group_fwd", 5);
+      constexpr DType types[] = {DType::f32, DType::bf16, DType::f16};
+      problem.add("x", compute, m, k);
+      for (unsigned i = 0; i < members; ++i) {
+        const std::string number = std::to_string(i);
+        problem.add("a" + number, types[i], r + i, k);
+        problem.add("t" + number, compute, m, r + i);
+        problem.set("scale" + number, 0.5 + i);
+      }
+      auto found = runDescribedAll(problem);
+      auto wanted = problem.runAll(cpu::Path::plain, 1);
+      for (unsigned i = 0; i < members; ++i) {
+        const std::string name = "t" + std::to_string(i);
+        for (uint64_t row = 0; row < m; ++row)
+          for (uint64_t column = 0; column < r + i; ++column)
+            ASSERT_NEAR(found[name].at(row, column),
+                        wanted[name].at(row, column),
+                        compute == DType::f32 ? 1e-5 : 3e-2)
+                << name << " at " << row << ", " << column;
+      }
+    }
 }
 
 TEST(CudaLinear, undefinedRowsPastTheCountStayOutOfSums) {

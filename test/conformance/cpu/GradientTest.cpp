@@ -113,7 +113,9 @@ Values result(Case launch, const char *output) {
 
 } // namespace
 
-TEST(Gradient, RmsNorm) {
+namespace {
+
+void checkNorm(double offset) {
   const uint64_t m = 6, k = 40, g = 20;
   const Values x = random(1, m * k), weight = random(2, g),
                dy = random(3, m * k), zero(g, 0);
@@ -121,12 +123,14 @@ TEST(Gradient, RmsNorm) {
                                          {"weight", 1, g, &weight},
                                          {"y", m, k, nullptr},
                                          {"rstd", 1, m * k / g, nullptr}});
+  forward.attribute("weight_offset", offset);
   const Values rstd = result(forward, "rstd");
   Case dx = caseOf("rms_norm_dx", {{"dy", m, k, &dy},
                                    {"x", m, k, &x},
                                    {"weight", 1, g, &weight},
                                    {"rstd", 1, m * k / g, &rstd},
                                    {"dx", m, k, nullptr}});
+  dx.attribute("weight_offset", offset);
   Case dw = caseOf("rms_norm_dw", {{"dy", m, k, &dy},
                                    {"x", m, k, &x},
                                    {"rstd", 1, m * k / g, &rstd},
@@ -134,6 +138,52 @@ TEST(Gradient, RmsNorm) {
   expectGradient({"x", x, result(dx, "dx"), valueOf(forward, "x", "y", dy)});
   expectGradient({"weight", weight, result(dw, "dweight"),
                   valueOf(forward, "weight", "y", dy)});
+}
+
+/// `kernel`_fwd and _bwd, of a gate and what it lets through.
+void checkGate(const std::string &kernel) {
+  const uint64_t m = 4, k = 33;
+  Values gate = random(1, m * k);
+  for (double &value : gate)
+    value *= 3;
+  const Values up = random(2, m * k), dy = random(3, m * k);
+  Case forward =
+      caseOf((kernel + "_fwd").c_str(),
+             {{"gate", m, k, &gate}, {"up", m, k, &up}, {"y", m, k, nullptr}});
+  Case backward = caseOf((kernel + "_bwd").c_str(), {{"dy", m, k, &dy},
+                                                     {"gate", m, k, &gate},
+                                                     {"up", m, k, &up},
+                                                     {"dgate", m, k, nullptr},
+                                                     {"dup", m, k, nullptr}});
+  expectGradient({"gate", gate, result(backward, "dgate"),
+                  valueOf(forward, "gate", "y", dy)});
+  expectGradient(
+      {"up", up, result(backward, "dup"), valueOf(forward, "up", "y", dy)});
+}
+
+} // namespace
+
+TEST(Gradient, RmsNorm) { checkNorm(0); }
+TEST(Gradient, RmsNormOfOffsetWeights) { checkNorm(1); }
+TEST(Gradient, Swiglu) { checkGate("swiglu"); }
+TEST(Gradient, Geglu) { checkGate("geglu"); }
+
+TEST(Gradient, Softcap) {
+  const uint64_t rows = 5, columns = 21;
+  Values x = random(1, rows * columns);
+  for (double &value : x)
+    value *= 4;
+  const Values dy = random(2, rows * columns);
+  Case forward = caseOf("softcap_fwd", {{"x", rows, columns, &x},
+                                        {"y", rows, columns, nullptr}});
+  forward.attribute("cap", 3.0);
+  const Values y = result(forward, "y");
+  Case backward = caseOf("softcap_bwd", {{"dy", rows, columns, &dy},
+                                         {"y", rows, columns, &y},
+                                         {"dx", rows, columns, nullptr}});
+  backward.attribute("cap", 3.0);
+  expectGradient(
+      {"x", x, result(backward, "dx"), valueOf(forward, "x", "y", dy)});
 }
 
 TEST(Gradient, Rope) {
@@ -155,26 +205,6 @@ TEST(Gradient, Rope) {
                   valueOf(rotate(x, 0), "x", "y", dy)});
 }
 
-TEST(Gradient, Swiglu) {
-  const uint64_t m = 4, k = 33;
-  Values gate = random(1, m * k);
-  for (double &value : gate)
-    value *= 3;
-  const Values up = random(2, m * k), dy = random(3, m * k);
-  Case forward =
-      caseOf("swiglu_fwd",
-             {{"gate", m, k, &gate}, {"up", m, k, &up}, {"y", m, k, nullptr}});
-  Case backward = caseOf("swiglu_bwd", {{"dy", m, k, &dy},
-                                        {"gate", m, k, &gate},
-                                        {"up", m, k, &up},
-                                        {"dgate", m, k, nullptr},
-                                        {"dup", m, k, nullptr}});
-  expectGradient({"gate", gate, result(backward, "dgate"),
-                  valueOf(forward, "gate", "y", dy)});
-  expectGradient(
-      {"up", up, result(backward, "dup"), valueOf(forward, "up", "y", dy)});
-}
-
 TEST(Gradient, CrossEntropy) {
   const uint64_t rows = 6, vocab = 30;
   const Values logits = random(1, rows * vocab), ones(rows, 1);
@@ -189,20 +219,23 @@ TEST(Gradient, CrossEntropy) {
 }
 
 TEST(Gradient, Embedding) {
+  const double scale = 1.5;
   const uint64_t rows = 6, vocab = 9, h = 5;
   const Values table = random(1, vocab * h), dy = random(2, rows * h),
                zero(vocab * h, 0), ids = {1, 8, 1, 0, 4, 1};
   Case forward = caseOf("embed_fwd",
                         {{"table", vocab, h, &table}, {"y", rows, h, nullptr}});
-  forward.vector("ids", DType::i32, ids);
+  forward.vector("ids", DType::i32, ids).attribute("scale", scale);
   Case backward =
       caseOf("embed_dw", {{"dy", rows, h, &dy}, {"dtable", vocab, h, &zero}});
-  backward.vector("ids", DType::i32, ids);
+  backward.vector("ids", DType::i32, ids).attribute("scale", scale);
   expectGradient({"table", table, result(backward, "dtable"),
                   valueOf(forward, "table", "y", dy)});
 }
 
-TEST(Gradient, Attention) {
+namespace {
+
+void checkAttention(double softcap) {
   const uint64_t m = 140, seq = 70, heads = 4, kvHeads = 2, dim = 6;
   const uint64_t x = heads * dim, y = kvHeads * dim;
   const Values q = random(1, m * x), k = random(2, m * y), v = random(3, m * y),
@@ -214,6 +247,7 @@ TEST(Gradient, Attention) {
         .attribute("head_dim", int64_t(dim))
         .attribute("window", int64_t(50))
         .attribute("scale", 0.7)
+        .attribute("softcap", softcap)
         .input("segments", DType::i32, 1, m,
                [](uint64_t i) { return double(i % 70 / 30); });
   };
@@ -241,6 +275,12 @@ TEST(Gradient, Attention) {
   expectGradient(
       {"v", v, result(backward, "dv"), valueOf(forward, "v", "o", dO)});
 }
+
+} // namespace
+
+TEST(Gradient, Attention) { checkAttention(0); }
+/// Half of the scores' spread is above the cap.
+TEST(Gradient, CappedAttention) { checkAttention(0.6); }
 
 TEST(Gradient, Linear) {
   const uint64_t m = 11, n = 17, k = 23;

@@ -11,6 +11,8 @@
 namespace peft::cpu::test {
 
 double Tensor::at(uint64_t row, uint64_t column) const {
+  if (!values.empty())
+    return values[row * columns + column];
   Operand operand{const_cast<std::byte *>(bytes.data()) + guard + offset, type,
                   rows, columns};
   return loadFloat(operand, row * columns + column);
@@ -36,8 +38,7 @@ Tensor &LinearProblem::add(const std::string &operand, DType type,
   tensor.rows = rows;
   tensor.columns = columns;
   // Only weights are mapped from files, at any address.
-  bool weight =
-      operand == "w" || operand == "a" || operand == "b" || operand == "bias";
+  bool weight = spec->operands[spec->findOperand(operand)].types == "W";
   tensor.offset = weight ? random() % 8 : 0;
   tensor.bytes.assign(rows * columns * byteSize(type) + 2 * Tensor::guard + 8,
                       std::byte{0xa5});
@@ -58,6 +59,42 @@ Tensor &LinearProblem::add(const std::string &operand, DType type,
               static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16));
   }
   return tensor;
+}
+
+void LinearProblem::addQuantized(const std::string &operand,
+                                 const conformance::Quantization &how,
+                                 uint64_t rows, uint64_t columns) {
+  conformance::QuantizedSample sample(how, rows, columns, random());
+  auto put = [&](const std::string &name, DType type, uint64_t rows,
+                 uint64_t columns, auto value) -> Tensor & {
+    Tensor &tensor = tensors[name];
+    tensor.type = type;
+    tensor.rows = rows;
+    tensor.columns = columns;
+    tensor.offset = random() % 8;
+    uint64_t bytes = byteCount(type, rows * columns);
+    tensor.bytes.assign(bytes + 2 * Tensor::guard + 8, std::byte{0xa5});
+    for (uint64_t i = 0; i < bytes / sizeof(value(0)); ++i)
+      storeAt(tensor.data(), i, value(i));
+    return tensor;
+  };
+  put(operand, how.type, rows, columns, [&](uint64_t i) {
+    return sample.codes[i];
+  }).values = sample.values;
+  if (how.nested)
+    put("absmax", DType::u8, 1, sample.absmax.size(),
+        [&](uint64_t i) { return static_cast<uint8_t>(sample.absmax[i]); });
+  else
+    put("absmax", DType::f32, 1, sample.absmax.size(),
+        [&](uint64_t i) { return static_cast<float>(sample.absmax[i]); });
+  if (how.nested)
+    put("nested_absmax", DType::f32, 1, sample.nestedAbsmax.size(),
+        [&](uint64_t i) { return sample.nestedAbsmax[i]; });
+  if (!sample.tables.empty())
+    put("tables", DType::f32, 1, sample.tables.size(),
+        [&](uint64_t i) { return sample.tables[i]; });
+  set("block", static_cast<int64_t>(how.block));
+  set("nested", static_cast<int64_t>(how.nested));
 }
 
 Tensor &LinearProblem::addIntegers(const std::string &operand, DType type,
@@ -134,6 +171,11 @@ bool LinearProblem::fault(Path path) const {
 }
 
 Tensor LinearProblem::run(Path path, unsigned threads) const {
+  return runAll(path, threads)[output];
+}
+
+std::map<std::string, Tensor> LinearProblem::runAll(Path path,
+                                                    unsigned threads) const {
   std::map<std::string, Tensor> copies = tensors;
   Fault fault = launch(path, threads, copies);
   EXPECT_FALSE(fault) << fault.text;
@@ -143,15 +185,17 @@ Tensor LinearProblem::run(Path path, unsigned threads) const {
   };
   for (auto &[name, tensor] : copies) {
     const Tensor &before = tensors.at(name);
-    uint64_t size = tensor.rows * tensor.columns * byteSize(tensor.type);
+    uint64_t size = byteCount(tensor.type, tensor.rows * tensor.columns);
     EXPECT_TRUE(untouched(tensor.bytes.data(), tensor.data()) &&
                 untouched(tensor.data() + size,
                           tensor.bytes.data() + tensor.bytes.size()))
         << spec->name << ": bytes around " << name;
-    EXPECT_TRUE(name == output || before.bytes == tensor.bytes)
+    bool written =
+        spec->operands[spec->findOperand(name)].access != Access::in;
+    EXPECT_TRUE(written || before.bytes == tensor.bytes)
         << name << " has changed";
   }
-  return copies[output];
+  return copies;
 }
 
 std::vector<Path> vectorPaths() {

@@ -2,6 +2,7 @@
 #ifndef PEFT_TEST_LINEARPROBLEM_H
 #define PEFT_TEST_LINEARPROBLEM_H
 
+#include "../QuantizedSample.h"
 #include "cpu/Call.h"
 
 #include <map>
@@ -18,6 +19,9 @@ struct Tensor {
   std::vector<std::byte> bytes;
 
   std::byte *data() { return bytes.data() + guard + offset; }
+  /// Of a quantized weight: what its codes stand for.
+  std::vector<float> values;
+
   double at(uint64_t row, uint64_t column) const;
   static constexpr uint64_t guard = 64;
 };
@@ -31,6 +35,10 @@ public:
   /// both signs and denormals of f32 and of f16.
   Tensor &add(const std::string &operand, DType type, uint64_t rows,
               uint64_t columns, double size = 1);
+  /// A weight with the operands and attributes that belong to it.
+  void addQuantized(const std::string &operand,
+                    const conformance::Quantization &how, uint64_t rows,
+                    uint64_t columns);
   Tensor &addIntegers(const std::string &operand, DType type,
                       const std::vector<int64_t> &values);
   void set(const std::string &attribute, double value);
@@ -39,6 +47,9 @@ public:
   /// The output operand as `path` leaves it; the problem stays as it is. Fails
   /// the test when bytes around an operand or an input have changed.
   Tensor run(Path path, unsigned threads) const;
+
+  /// All operands as `path` leaves them; otherwise the same.
+  std::map<std::string, Tensor> runAll(Path path, unsigned threads) const;
 
   /// Whether the launch is refused.
   bool fault(Path path) const;

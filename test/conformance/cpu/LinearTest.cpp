@@ -31,6 +31,8 @@ struct Variant {
   DType compute = DType::f32, weight = DType::f32, out = DType::f32;
   bool init = false, bias = false, count = false, dropout = false,
        index = false, special = false;
+  /// Of the large weight; the small ones stay of the type `weight`.
+  const conformance::Quantization *quantized = nullptr;
 };
 
 void addDropout(LinearProblem &problem, const Sizes &sizes,
@@ -59,9 +61,15 @@ LinearProblem makeProblem(const std::string &kernel, const Sizes &sizes,
   DType compute = variant.compute, weight = variant.weight;
   bool forward = kernel == "linear_fwd" || kernel == "linear_lora_fwd";
   bool backward = kernel == "linear_dx" || kernel == "linear_lora_dx";
+  auto addLarge = [&] {
+    if (variant.quantized)
+      problem.addQuantized("w", *variant.quantized, n, k);
+    else
+      problem.add("w", weight, n, k);
+  };
   if (forward) {
     problem.add("x", compute, m, k);
-    problem.add("w", weight, n, k);
+    addLarge();
     if (variant.bias)
       problem.add("bias", weight, 1, n);
     if (kernel == "linear_lora_fwd") {
@@ -71,7 +79,7 @@ LinearProblem makeProblem(const std::string &kernel, const Sizes &sizes,
     problem.add("y", variant.out, m, n);
   } else if (backward) {
     problem.add("dy", compute, m, n);
-    problem.add("w", weight, n, k);
+    addLarge();
     if (kernel == "linear_lora_dx") {
       problem.add("dt", compute, m, r);
       problem.add("a", weight, r, k);
@@ -191,7 +199,7 @@ void checkReference(const std::string &kernel, const Sizes &sizes,
   // 16-bit operands are exact in f32; rounding is that of weights, of masked
   // values and of the result.
   double unit = toleranceOf(variant.compute, 0, 0x1p-8);
-  if (variant.weight != variant.compute || variant.dropout)
+  if (variant.weight != variant.compute || variant.dropout || variant.quantized)
     epsilon += unit;
   if (result.type == variant.compute)
     epsilon += unit;
@@ -224,6 +232,20 @@ void checkReference(const std::string &kernel) {
       }
 }
 
+void checkQuantizedReference(const std::string &kernel) {
+  for (DType compute : computeTypes)
+    for (const conformance::Quantization &how : conformance::quantizations)
+      for (bool sums : {false, true}) {
+        Variant variant{compute, compute};
+        variant.quantized = &how;
+        variant.init = variant.bias = variant.count = sums;
+        variant.out = sums ? compute : DType::f32;
+        checkReference(kernel, {9, 21, 35, 5}, variant);
+        if (testing::Test::HasFatalFailure())
+          return;
+      }
+}
+
 //===----------------------------------------------------------------------===//
 // The paths against the reference
 //===----------------------------------------------------------------------===//
@@ -242,6 +264,10 @@ Variant randomVariant(std::mt19937_64 &random) {
   variant.dropout = random() % 2;
   variant.index = random() % 2;
   variant.special = random() % 4 == 0;
+  if (random() % 3 == 0)
+    variant.quantized =
+        &conformance::quantizations[random() %
+                                    std::size(conformance::quantizations)];
   return variant;
 }
 
@@ -254,7 +280,10 @@ std::string describe(const std::string &kernel, const Sizes &s,
          std::string(name(v.out)) + (v.init ? " init" : "") +
          (v.bias ? " bias" : "") + (v.count ? " count" : "") +
          (v.dropout ? " dropout" : "") + (v.index ? " index" : "") +
-         (v.special ? " special" : "");
+         (v.special ? " special" : "") +
+         (v.quantized ? " quantized " + std::string(name(v.quantized->type)) +
+                            " " + std::to_string(v.quantized->block)
+                      : "");
 }
 
 /// Runs the case on every path and on several thread counts.
@@ -343,6 +372,8 @@ void checkKernel(const std::string &kernel) {
   conformance::noteCompared(kernel);
   std::mt19937_64 random(1);
   checkReference(kernel);
+  if (findKernel(kernel)->findOperand("w") >= 0)
+    checkQuantizedReference(kernel);
   checkSmallShapes(kernel, random);
   checkEveryRowCount(kernel);
   checkLargeShapes(kernel, random);
@@ -357,6 +388,76 @@ TEST_F(Conformance, linear_dw) { checkKernel("linear_dw"); }
 TEST_F(Conformance, bias_dw) { checkKernel("bias_dw"); }
 TEST_F(Conformance, lora_down_fwd) { checkKernel("lora_down_fwd"); }
 TEST_F(Conformance, lora_down_dw) { checkKernel("lora_down_dw"); }
+
+/// Adapter i of a group: operands, scale and mask.
+struct GroupMember {
+  const char *a, *t, *scale, *key;
+  uint64_t rank;
+};
+constexpr GroupMember groupMembers[] = {
+    {"a0", "t0", "scale0", "module_key0", 5},
+    {"a1", "t1", "scale1", "module_key1", 35},
+    {"a2", "t2", "scale2", "module_key2", 17},
+};
+
+/// Every output of a group has the bits of a lora_down_fwd with its operands, on
+/// every path; the types of the adapters differ.
+void checkGroup(unsigned members, const Variant &variant, uint64_t seed) {
+  const Sizes sizes{39, 0, 1111, 0};
+  constexpr DType types[] = {DType::f32, DType::bf16, DType::f16};
+  LinearProblem group("lora_down_group_fwd", seed);
+  group.add("x", variant.compute, sizes.m, sizes.k);
+  addDropout(group, sizes, variant);
+  for (unsigned i = 0; i < members; ++i) {
+    const GroupMember &member = groupMembers[i];
+    group.add(member.a, types[(i + seed) % 3], member.rank, sizes.k);
+    group.add(member.t, variant.compute, sizes.m, member.rank);
+    group.set(member.scale, 0.7 + i);
+    group.set(member.key, int64_t(91 + i));
+  }
+  if (variant.count) {
+    group.addIntegers("count", DType::i32, {int64_t(sizes.m)});
+    group.set("row_start", int64_t(2));
+  }
+  std::vector<Path> paths = vectorPaths();
+  paths.push_back(Path::plain);
+  for (unsigned i = 0; i < members; ++i) {
+    const GroupMember &member = groupMembers[i];
+    LinearProblem one("lora_down_fwd", seed);
+    for (const char *name :
+         {"x", "count", "index", "seed", "step", "first_row"})
+      if (group.has(name))
+        one.tensors[name] = group[name];
+    one.tensors["a"] = group[member.a];
+    one.tensors["t"] = group[member.t];
+    one.output = "t";
+    for (const char *name : {"row_start", "seq"})
+      one.set(name, group.integer(name));
+    one.set("dropout", group.real("dropout"));
+    one.set("scale", group.real(member.scale));
+    one.set("module_key", group.integer(member.key));
+    Tensor alone = one.run(Path::plain, 2);
+    for (Path path : paths)
+      ASSERT_EQ(0u, countDifferences(alone, group.runAll(path, 3)[member.t]))
+          << nameOf(path) << ", adapter " << i;
+  }
+}
+
+TEST_F(Conformance, lora_down_group_fwd) {
+  conformance::noteCompared("lora_down_group_fwd");
+  uint64_t seed = 1;
+  for (DType compute : computeTypes)
+    for (unsigned members : {2u, 3u})
+      for (unsigned bits = 0; bits < 8; ++bits) {
+        Variant variant{compute};
+        variant.count = bits & 1;
+        variant.dropout = bits & 2;
+        variant.index = bits & 4;
+        checkGroup(members, variant, seed++);
+        if (HasFatalFailure())
+          return;
+      }
+}
 
 //===----------------------------------------------------------------------===//
 // Sums over micro-batches

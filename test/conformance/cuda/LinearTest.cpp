@@ -28,19 +28,21 @@ void limit(Case &launch, const Rows &rows) {
 }
 
 /// Dropout at places that do not ascend, if `indexed`.
-void dropOut(Case &launch, const Sizes &of, const Rows &rows, bool indexed) {
+Case &dropOut(Case &launch, const Sizes &of, const Rows &rows, bool indexed,
+              const char *member = "") {
   launch.attribute("dropout", 0.3)
-      .attribute("module_key", int64_t(0x123456789abcdef))
+      .attribute(std::string("module_key") + member,
+                 int64_t(0x123456789abcdef))
       .attribute("seq", int64_t(37))
       .vector("seed", DType::i64, {-5})
       .vector("step", DType::i32, {11})
       .vector("first_row", DType::i32, {3});
   if (!indexed)
-    return;
+    return launch;
   std::vector<double> index;
   for (uint64_t i = 0; i < of.m + uint64_t(rows.start); ++i)
     index.push_back(double(i * 17 % 1009));
-  launch.vector("index", DType::i32, index);
+  return launch.vector("index", DType::i32, index);
 }
 
 /// body(type of compute, type of weights, sizes, rows).
@@ -117,6 +119,25 @@ TEST_F(Conformance, linear_lora_dx) {
   });
 }
 
+/// Codes become a weight in the workspace first.
+TEST(QuantizedLinear, agrees) {
+  const Sizes of = sizes[1];
+  for (DType type : computeTypes)
+    for (const Quantization &how : quantizations) {
+      Case forward("linear_lora_fwd");
+      forward.input("x", type, of.m, of.k)
+          .input("t", type, of.m, of.r)
+          .input("b", DType::f32, of.n, of.r)
+          .output("y", type, of.m, of.n);
+      forward.quantized("w", how, of.n, of.k);
+      forward.slack(4).expectSameBits();
+      Case backward("linear_dx");
+      backward.input("dy", type, of.m, of.n).output("dx", type, of.m, of.k);
+      backward.quantized("w", how, of.n, of.k);
+      backward.slack(4).expectSameBits();
+    }
+}
+
 TEST_F(Conformance, linear_dw) {
   forCases([](DType type, DType, const Sizes &of, const Rows &rows) {
     Case launch("linear_dw");
@@ -139,6 +160,32 @@ TEST_F(Conformance, lora_down_fwd) {
       limit(launch, rows);
       if (way)
         dropOut(launch, of, rows, way == 2);
+      launch.slack(4).expectSameBits();
+    }
+  });
+}
+
+/// Two and three adapters, with ranks on both sides of a tile.
+TEST_F(Conformance, lora_down_group_fwd) {
+  forCases([](DType type, DType weight, const Sizes &of, const Rows &rows) {
+    for (int way = 0; way < 4; ++way) {
+      Case launch("lora_down_group_fwd");
+      launch.input("x", type, of.m, of.k)
+          .input("a0", weight, of.r, of.k)
+          .input("a1", DType::f32, of.r + 9, of.k)
+          .attribute("scale0", 2.0)
+          .attribute("scale1", 0.25)
+          .output("t0", type, of.m, of.r)
+          .output("t1", type, of.m, of.r + 9);
+      if (way % 2)
+        launch.input("a2", type, 3, of.k)
+            .attribute("scale2", -1.5)
+            .output("t2", type, of.m, 3);
+      limit(launch, rows);
+      if (way > 1)
+        dropOut(launch, of, rows, way == 3, "0")
+            .attribute("module_key1", int64_t(77))
+            .attribute("module_key2", int64_t(-3));
       launch.slack(4).expectSameBits();
     }
   });

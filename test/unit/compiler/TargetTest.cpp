@@ -27,7 +27,7 @@ Plan linearPlan(DType type, uint64_t m, uint64_t n, uint64_t k) {
   plan.compute = type;
   Launch launch;
   launch.kernel = "linear_fwd";
-  launch.operands.assign(6, none);
+  launch.operands.assign(findKernel("linear_fwd")->operands.size(), none);
   auto add = [&](size_t operand, std::vector<uint64_t> shape) {
     Buffer buffer;
     buffer.dtype = type;

@@ -6,6 +6,8 @@
 #ifndef PEFTC_DIALECT_NN_NN_H
 #define PEFTC_DIALECT_NN_NN_H
 
+#include "peftc/Dialect/QW/QW.h"
+
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinTypes.h"

@@ -4,6 +4,7 @@
 include "mlir/IR/OpBase.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
+include "peftc/Dialect/QW/QWTypes.td"
 
 def NN_Dialect : Dialect {
   let name = "nn";
@@ -17,6 +18,7 @@ def NN_Dialect : Dialect {
     and write gradient sums, which are `nn.state` symbols.
   }];
   let cppNamespace = "::peftc::nn";
+  let dependentDialects = ["::peftc::qw::QWDialect"];
 }
 
 class NN_Op<string mnemonic, list<Trait> traits = []>
@@ -30,7 +32,7 @@ def NN_Activation : NN_TensorOf<[F32, BF16, F16]>;
 def NN_Sum : NN_TensorOf<[F32]>;
 def NN_Integers : NN_TensorOf<[I32]>;
 // What has bytes of its own has a static shape.
-def NN_ParamType : StaticShapeTensorOf<[F32, BF16, F16]>;
-def NN_StateType : StaticShapeTensorOf<[F32, F64, I32, I64]>;
+def NN_ParamType : StaticShapeTensorOf<[F32, BF16, F16, QW_Any]>;
+def NN_StateType : StaticShapeTensorOf<[F32, F64, I32, I64, UI8]>;
 
 #endif

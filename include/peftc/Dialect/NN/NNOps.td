@@ -16,11 +16,20 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
     (`base_model.model...lora_A.weight`). Frozen parameters have the type they
     are stored in. A trainable one is the f32 master; `sourceType` is the type
     its stored tensor has. `init` says how it starts: `stored` (from the model
-    directory), `zeros`, `kaiming_uniform` or `gaussian` (with `stddev`).
+    directory), `zeros`, `kaiming_uniform`, `gaussian` (with `stddev`) or
+    `row_norms` (DoRA's magnitude, by the entry point `initialize`) or `given`
+    (zeros until an adapter is loaded).
     `zeroGradientAtStart` marks the factor whose partner starts at zero, so that
     no gradient reaches it at the first step. `paddingIdx` of an embedding gets no
     lookup gradient. `savedName` is the key in the saved adapter where it is not
-    the symbol's name.
+    the symbol's name, `storedName` the tensor's name in the model directory where
+    that differs from the path of its module. `saved` marks a frozen tensor that belongs to the adapter
+    and is saved with it (A of LoRA-FA). `rateFactor` multiplies the learning
+    rate (LoRA+). `joined` names two parameters of which this one is made
+    whenever it is read, one below the other or, if its rows are theirs, beside
+    each other; it has no bytes of its own. A quantized parameter (an
+    element type of `qw`) is a frozen matrix `[out, in]`, which only `embed`,
+    `linear` and the ops of `lora` read.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<NN_ParamType>:$type,
                        UnitAttr:$trainable,
@@ -31,20 +40,26 @@ def NN_ParamOp : NN_Op<"param", [Symbol]> {
                        UnitAttr:$noDecay,
                        UnitAttr:$zeroGradientAtStart,
                        OptionalAttr<I64Attr>:$paddingIdx,
-                       OptionalAttr<StrAttr>:$savedName);
+                       OptionalAttr<StrAttr>:$savedName,
+                       UnitAttr:$saved,
+                       DefaultValuedAttr<F64Attr, "1.0">:$rateFactor,
+                       OptionalAttr<ArrayAttr>:$joined,
+                       OptionalAttr<StrAttr>:$storedName);
   let assemblyFormat = "$sym_name `:` $type attr-dict";
   let extraClassDeclaration = [{
     ::mlir::RankedTensorType getTensorType() {
       return ::llvm::cast<::mlir::RankedTensorType>(getType());
     }
   }];
+  let hasVerifier = 1;
 }
 
 def NN_StateOp : NN_Op<"state", [Symbol]> {
   let summary = "a tensor that lives across entry points";
   let description = [{
     Gradient sums, AdamW moments, sums, run-time scalars and metrics. `role` is
-    one of `gradient`, `moment`, `sum`, `scalar` (written by the host before an
+    one of `gradient`, `moment` (in 8 bits with a second state of role `moment`
+    for the magnitudes of its blocks), `sum`, `scalar` (written by the host before an
     entry), `output` (read by the host after one), `counter`. `of` names the
     parameter a gradient or moment belongs to; `use` numbers the gradient sums
     of a parameter with several uses.
@@ -75,8 +90,14 @@ class NN_ForwardOp<string mnemonic, list<Trait> traits = []>
 
 def NN_EmbedOp : NN_ForwardOp<"embed", [Pure, NN_ParameterUser]> {
   let summary = "looks token ids up in a table";
-  let description = "`[batch, seq]` ids and a `[vocab, hidden]` table give the f32 residual stream `[batch, seq, hidden]`.";
-  let arguments = (ins NN_Integers:$ids, FlatSymbolRefAttr:$table);
+  let description = [{
+    `[batch, seq]` ids and a `[vocab, hidden]` table give the f32 residual stream
+    `[batch, seq, hidden]`, each row times `scale`, which gemma has: the root of
+    hidden, rounded to the compute type by peft-specialize-model as transformers
+    rounds it.
+  }];
+  let arguments = (ins NN_Integers:$ids, FlatSymbolRefAttr:$table,
+                       DefaultValuedAttr<F64Attr, "1.0">:$scale);
   let results = (outs NN_Activation:$result);
   let assemblyFormat = "$ids `,` $table attr-dict `:` type($ids) `->` type($result)";
   let hasVerifier = 1;
@@ -106,11 +127,18 @@ def NN_RMSNormOp : NN_ForwardOp<"rms_norm", [Pure, NN_ParameterUser]> {
     The group size is the weight's length, so a `[head_dim]` weight normalizes
     each head of `[batch, seq, heads * head_dim]`. The second result is
     1/sqrt(mean(x^2) + epsilon) per group, f32, which the backward rule reads.
+    What multiplies is `weightOffset` + weight: gemma stores its weights less one.
+    With `residual` the result is f32 and the norm is added to it.
     Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
   }];
-  let arguments = (ins NN_Activation:$input, FlatSymbolRefAttr:$weight, F64Attr:$epsilon);
+  let arguments = (ins NN_Activation:$input, FlatSymbolRefAttr:$weight,
+                       Optional<NN_Sum>:$residual, F64Attr:$epsilon,
+                       DefaultValuedAttr<F64Attr, "0.0">:$weightOffset);
   let results = (outs NN_Activation:$result, NN_Sum:$rstd);
-  let assemblyFormat = "$input `,` $weight attr-dict `:` type($input) `->` type($result) `,` type($rstd)";
+  let assemblyFormat = [{
+    $input `,` $weight (`residual` `(` $residual^ `:` type($residual) `)`)? attr-dict
+    `:` type($input) `->` type($result) `,` type($rstd)
+  }];
   let hasVerifier = 1;
 }
 
@@ -119,11 +147,17 @@ def NN_RopeTableOp : NN_Op<"rope_table", [Pure, DeclareOpInterfaceMethods<NN_Spe
   let description = [{
     `[batch, seq]` positions give `[batch, seq, 2 * frequencies]` f32: the
     cosines, then the sines. The frequencies already contain the model's RoPE
-    scaling (linear, llama3), so the step does not know which one it was.
+    scaling (linear, llama3), so the step does not know which one it was. A model
+    with longrope (Ding et al., "LongRoPE", 2024) has a second list,
+    `longInvFreq`, for rows of more than `shortPositions` tokens:
+    peft-specialize-model, which knows the tokens of a row, keeps one of the two.
+    `attentionFactor` multiplies cosines and sines.
     Has no gradient: positions are integers.
   }];
   let arguments = (ins NN_Integers:$positions, DenseF32ArrayAttr:$invFreq,
-                       DefaultValuedAttr<F64Attr, "1.0">:$attentionFactor);
+                       DefaultValuedAttr<F64Attr, "1.0">:$attentionFactor,
+                       OptionalAttr<DenseF32ArrayAttr>:$longInvFreq,
+                       OptionalAttr<I64Attr>:$shortPositions);
   let results = (outs NN_Sum:$result);
   let assemblyFormat = "$positions attr-dict `:` type($positions) `->` type($result)";
   let hasVerifier = 1;
@@ -148,14 +182,16 @@ def NN_AttentionOp : NN_ForwardOp<"attention", [Pure,
   let description = [{
     Query `[batch, seq, heads * head_dim]`, key and value `[batch, seq, kv_heads
     * head_dim]`. A query sees the keys of its row and segment that are not
-    after it and, with `window` w > 0, nearer than w. The second result is the
+    after it and, with `window` w > 0, nearer than w. With `softcap` c > 0 a score
+    s becomes c tanh(s / c) before the softmax (gemma2). The second result is the
     log-sum-exp of the scores `[heads, batch * seq]`, f32. The score matrix is
     never stored (Dao et al., "FlashAttention", 2022).
   }];
   let arguments = (ins NN_Activation:$query, NN_Activation:$key, NN_Activation:$value,
                        Optional<NN_Integers>:$segments,
                        I64Attr:$heads, I64Attr:$kvHeads, I64Attr:$headDim,
-                       F64Attr:$scale, DefaultValuedAttr<I64Attr, "0">:$window);
+                       F64Attr:$scale, DefaultValuedAttr<I64Attr, "0">:$window,
+                       DefaultValuedAttr<F64Attr, "0.0">:$softcap);
   let results = (outs NN_Activation:$result, NN_Sum:$lse);
   let assemblyFormat = [{
     $query `,` $key `,` $value (`segments` `(` $segments^ `:` type($segments) `)`)? attr-dict
@@ -170,6 +206,41 @@ def NN_SwigluOp : NN_ForwardOp<"swiglu", [Pure, AllTypesMatch<["gate", "up"]>]> 
   let arguments = (ins NN_Activation:$gate, NN_Activation:$up);
   let results = (outs NN_Activation:$result);
   let assemblyFormat = "$gate `,` $up attr-dict `:` type($gate) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def NN_GegluOp : NN_ForwardOp<"geglu", [Pure, AllTypesMatch<["gate", "up"]>]> {
+  let summary = "gelu(gate) * up, gelu by its tanh form";
+  let description = [{
+    gelu(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), which Hugging Face
+    calls gelu_pytorch_tanh. Elementwise, computed in f32 and rounded once.
+    Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+  }];
+  let arguments = (ins NN_Activation:$gate, NN_Activation:$up);
+  let results = (outs NN_Activation:$result);
+  let assemblyFormat = "$gate `,` $up attr-dict `:` type($gate) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def NN_SoftcapOp : NN_ForwardOp<"softcap", [Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "cap * tanh(x / cap)";
+  let description = "Bends f32 logits so that none is larger than `cap` (Bello et al., \"Neural Combinatorial Optimization\", 2016).";
+  let arguments = (ins NN_Activation:$input, F64Attr:$cap);
+  let results = (outs NN_Activation:$result);
+  let assemblyFormat = "$input attr-dict `:` type($input)";
+  let hasVerifier = 1;
+}
+
+def NN_SplitOp : NN_ForwardOp<"split", [Pure]> {
+  let summary = "takes the features of a fused projection apart";
+  let description = [{
+    The results stand side by side in the last dimension of the input: two of
+    gate_up_proj, three of qkv_proj, of which key and value are equally wide.
+    The projection stays one linear, so it has one adapter, as in PEFT.
+  }];
+  let arguments = (ins NN_Activation:$input);
+  let results = (outs Variadic<NN_Activation>:$parts);
+  let assemblyFormat = "$input attr-dict `:` type($input) `->` type($parts)";
   let hasVerifier = 1;
 }
 
@@ -202,9 +273,10 @@ def NN_BiasDwOp : NN_Op<"bias_dw"> {
 
 def NN_RMSNormDxOp : NN_Op<"rms_norm_dx", [Pure]> {
   let summary = "gradient of rms_norm's input";
-  let description = "dX = init + rstd (w dY - x rstd^2 mean(w dY x)) per group.";
+  let description = "dX = init + rstd (w dY - x rstd^2 mean(w dY x)) per group, w being `weightOffset` + weight.";
   let arguments = (ins NN_Activation:$dy, NN_Activation:$input, NN_Sum:$rstd,
-                       FlatSymbolRefAttr:$weight, Optional<NN_Sum>:$init);
+                       FlatSymbolRefAttr:$weight, Optional<NN_Sum>:$init,
+                       DefaultValuedAttr<F64Attr, "0.0">:$weightOffset);
   let results = (outs NN_Activation:$dx);
   let assemblyFormat = "$dy `,` $input `,` $rstd `,` $weight (`init` `(` $init^ `:` type($init) `)`)? attr-dict `:` type($dy) `,` type($input) `,` type($rstd) `->` type($dx)";
 }
@@ -224,7 +296,8 @@ def NN_AttentionGradOp : NN_Op<"attention_grad", [Pure,
                        NN_Activation:$output, NN_Activation:$dOutput, NN_Sum:$lse,
                        Optional<NN_Integers>:$segments,
                        I64Attr:$heads, I64Attr:$kvHeads, I64Attr:$headDim,
-                       F64Attr:$scale, DefaultValuedAttr<I64Attr, "0">:$window);
+                       F64Attr:$scale, DefaultValuedAttr<I64Attr, "0">:$window,
+                       DefaultValuedAttr<F64Attr, "0.0">:$softcap);
   let results = (outs NN_Activation:$dQuery, NN_Activation:$dKey, NN_Activation:$dValue);
   let assemblyFormat = [{
     $query `,` $key `,` $value `,` $output `,` $dOutput `,` $lse
@@ -241,11 +314,36 @@ def NN_SwigluGradOp : NN_Op<"swiglu_grad", [Pure, AllTypesMatch<["dy", "gate", "
   let assemblyFormat = "$dy `,` $gate `,` $up attr-dict `:` type($dy) `->` type($dGate) `,` type($dUp)";
 }
 
+def NN_GegluGradOp : NN_Op<"geglu_grad", [Pure, AllTypesMatch<["dy", "gate", "up"]>]> {
+  let summary = "gradients of geglu's gate and up";
+  let description = "dgate = dY up gelu'(gate); dup = dY gelu(gate).";
+  let arguments = (ins NN_Activation:$dy, NN_Activation:$gate, NN_Activation:$up);
+  let results = (outs NN_Activation:$dGate, NN_Activation:$dUp);
+  let assemblyFormat = "$dy `,` $gate `,` $up attr-dict `:` type($dy) `->` type($dGate) `,` type($dUp)";
+}
+
+def NN_SoftcapGradOp : NN_Op<"softcap_grad", [Pure, AllTypesMatch<["dy", "dx"]>]> {
+  let summary = "gradient of softcap's input";
+  let description = "dX = dY (1 - (y / cap)^2) from the capped value y.";
+  let arguments = (ins NN_Activation:$dy, NN_Activation:$capped, F64Attr:$cap);
+  let results = (outs NN_Activation:$dx);
+  let assemblyFormat = "$dy `,` $capped attr-dict `:` type($dy) `,` type($capped)";
+}
+
+def NN_ConcatOp : NN_Op<"concat", [Pure]> {
+  let summary = "puts the gradients of split's results side by side";
+  let description = "Two or three parts; the last two of three are equally wide.";
+  let arguments = (ins Variadic<NN_Activation>:$parts);
+  let results = (outs NN_Activation:$result);
+  let assemblyFormat = "$parts attr-dict `:` type($parts) `->` type($result)";
+}
+
 def NN_EmbedDwOp : NN_Op<"embed_dw"> {
-  let summary = "gradient[ids[i]] += dY[i], rows ascending";
+  let summary = "gradient[ids[i]] += scale dY[i], rows ascending";
   let description = "The gradient of an embedding table, `[vocab, hidden]`, f32.";
   let arguments = (ins NN_Integers:$ids, NN_Sum:$dy, FlatSymbolRefAttr:$gradient,
-                       OptionalAttr<I64Attr>:$paddingIdx);
+                       OptionalAttr<I64Attr>:$paddingIdx,
+                       DefaultValuedAttr<F64Attr, "1.0">:$scale);
   let assemblyFormat = "$ids `,` $dy `into` $gradient attr-dict `:` type($ids) `,` type($dy)";
 }
 
@@ -409,11 +507,20 @@ def NN_AdjustLossScaleOp : NN_Op<"adjust_loss_scale"> {
 
 def NN_AdamWOp : NN_Op<"adamw"> {
   let summary = "one AdamW step of one parameter, if @apply says so";
-  let description = "As torch.optim.AdamW (Loshchilov and Hutter, 2019), with the gradient scaled by adam[0].";
+  let description = [{
+    As torch.optim.AdamW (Loshchilov and Hutter, 2019), with the gradient scaled
+    by adam[0]. With `scales` the moments are 8-bit codes, and these states the
+    magnitudes of their blocks of 256 elements.
+  }];
   let arguments = (ins FlatSymbolRefAttr:$parameter, FlatSymbolRefAttr:$gradient,
                        FlatSymbolRefAttr:$firstMoment, FlatSymbolRefAttr:$secondMoment,
+                       OptionalAttr<FlatSymbolRefAttr>:$firstScale,
+                       OptionalAttr<FlatSymbolRefAttr>:$secondScale,
                        DefaultValuedAttr<F64Attr, "1.0">:$rateFactor, UnitAttr:$decay);
-  let assemblyFormat = "$parameter `,` $gradient `,` $firstMoment `,` $secondMoment attr-dict";
+  let assemblyFormat = [{
+    $parameter `,` $gradient `,` $firstMoment `,` $secondMoment (`scales` $firstScale^ `,` $secondScale)? attr-dict
+  }];
+  let hasVerifier = 1;
 }
 
 def NN_ClearOp : NN_Op<"clear"> {

@@ -23,6 +23,13 @@ def Plan_BufferType : Plan_Type<"Buffer", "buffer"> {
   let summary = "a range of bytes with a shape and an element type";
 }
 
+def Plan_NF4Type : Plan_Type<"NF4", "nf4"> {
+  let summary = "codes of 4-bit normal floats, two to a byte";
+}
+def Plan_FP4Type : Plan_Type<"FP4", "fp4"> {
+  let summary = "codes of 4-bit floats, two to a byte";
+}
+
 class Plan_Op<string mnemonic, list<Trait> traits = []> : Op<Plan_Dialect, mnemonic, traits>;
 
 def Plan_ProgramOp : Plan_Op<"program", [NoRegionArguments, NoTerminator, SingleBlock]> {
@@ -47,8 +54,15 @@ def Plan_ArenaOp : Plan_Op<"arena"> {
 
 def Plan_WeightOp : Plan_Op<"weight"> {
   let summary = "a tensor of the model directory, bound by name, shape and type";
-  let description = "`slices` holds axis, start and extent per rank, flattened; absent: every rank holds all of it.";
-  let arguments = (ins StrAttr:$name, TypeAttr:$type, OptionalAttr<DenseI64ArrayAttr>:$slices);
+  let description = [{
+    `slices` holds axis, start and extent per rank, flattened; absent: every rank
+    holds all of it. Of a quantized tensor `part` is codes, absmax,
+    nested_absmax or tables; the codes have `block` and `nested`, the others the
+    number of their codes as `of`.
+  }];
+  let arguments = (ins StrAttr:$name, TypeAttr:$type, OptionalAttr<DenseI64ArrayAttr>:$slices,
+                       OptionalAttr<StrAttr>:$part, OptionalAttr<I64Attr>:$of,
+                       DefaultValuedAttr<I64Attr, "0">:$block, DefaultValuedAttr<I64Attr, "0">:$nested);
   let assemblyFormat = "$name `:` $type attr-dict";
 }
 
@@ -86,14 +100,19 @@ def Plan_GroupOp : Plan_Op<"group"> {
   let assemblyFormat = "$name `loss` $lossSum `tokens` $tokens `norm` $normSquare attr-dict";
 }
 
-def Plan_ParameterOp : Plan_Op<"parameter"> {
-  let summary = "a trainable tensor";
-  let description = "Its key in the saved file, its module, its buffer, its gradient sums (one per use) and its AdamW moments.";
+def Plan_ParameterOp : Plan_Op<"parameter", [AttrSizedOperandSegments]> {
+  let summary = "a tensor of the saved file";
+  let description = [{
+    Its key in the saved file, its module, its buffer, its gradient sums (one per
+    use) and its two AdamW moments; where these are 8-bit codes the magnitudes of
+    their blocks follow. A tensor that is saved and does not train has neither
+    sums nor moments.
+  }];
   let arguments = (ins StrAttr:$name, StrAttr:$module, Plan_BufferType:$buffer,
-                       Variadic<Plan_BufferType>:$gradients, Plan_BufferType:$firstMoment,
-                       Plan_BufferType:$secondMoment, I64Attr:$group, UnitAttr:$decay,
+                       Variadic<Plan_BufferType>:$gradients,
+                       Variadic<Plan_BufferType>:$moments, I64Attr:$group, UnitAttr:$decay,
                        UnitAttr:$zeroGradientAtStart, TypeAttr:$sourceType);
-  let assemblyFormat = "$name `of` $module $buffer `gradients` `(` $gradients `)` `moments` $firstMoment `,` $secondMoment attr-dict";
+  let assemblyFormat = "$name `of` $module $buffer `gradients` `(` $gradients `)` `moments` `(` $moments `)` attr-dict";
 }
 
 def Plan_PortOp : Plan_Op<"port"> {
