@@ -76,7 +76,7 @@ LogicalResult StepConverter::lower(nn::RopeOp op) {
 /// The attributes that attention and its gradient share.
 template <typename Op>
 void StepConverter::setHeads(KernelCall &call, Op op, bool backward) {
-  auto type = cast<RankedTensorType>(op.getQuery().getType());
+  auto type = llvm::cast<RankedTensorType>(op.getQuery().getType());
   peft::AttentionLaunch launch;
   launch.capability = static_cast<int>(capability);
   launch.type = *dtypeOf(type.getElementType());
