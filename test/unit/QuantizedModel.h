@@ -5,6 +5,7 @@
 #include "TemporaryFiles.h"
 #include "peft/QuantizedTensor.h"
 
+#include <cstring>
 #include <map>
 
 namespace peft {
