@@ -107,7 +107,7 @@ def tensor_shapes(config):
             linear(f"{at}.self_attn.k_proj", key, s.hidden, s.qkv_bias)
             linear(f"{at}.self_attn.v_proj", key, s.hidden, s.qkv_bias)
         linear(f"{at}.self_attn.o_proj", s.hidden, query, s.o_bias)
-        if s.kind in ("qwen3", "gemma3_text"):
+        if s.kind in ("qwen3", "gemma3", "gemma3_text"):
             shapes[f"{at}.self_attn.q_norm.weight"] = (s.head_dim,)
             shapes[f"{at}.self_attn.k_norm.weight"] = (s.head_dim,)
         shapes[f"{at}.post_attention_layernorm.weight"] = (s.hidden,)
