@@ -155,6 +155,16 @@ TEST(AttentionChoices, fastThatChangesNothingIsRefused) {
   }
 }
 
+TEST(AttentionChoices, noLibraryCapsScores) {
+  FakeLibrary library;
+  auto choices = choose(attentionPlan({.engine = 0, .softcap = 50}), &library,
+                        AttentionMode::fast);
+  EXPECT_EQ(choices.status().code(), Code::unsuitable);
+  EXPECT_NE(choices.status().message().find("fake 1 caps no scores"),
+            std::string::npos);
+  EXPECT_TRUE(library.asked.empty());
+}
+
 TEST(AttentionChoices, aTuningLeavesToOurOwnWhatWasFaster) {
   FakeLibrary library;
   Tuning tuning;

@@ -12,6 +12,7 @@ struct AttentionSizes {
   int64_t window = 0;
   bool segments = true;
   int64_t engine = 1; ///< of both launches
+  double softcap = 0;
 
   uint64_t rows() const { return batch * seq; }
 };
@@ -37,7 +38,8 @@ inline Plan attentionPlan(const AttentionSizes &of) {
       {"seq", int64_t(of.seq)},          {"heads", int64_t(of.heads)},
       {"kv_heads", int64_t(of.kvHeads)}, {"head_dim", int64_t(of.headDim)},
       {"window", of.window},             {"scale", 0.3},
-      {"engine", of.engine}};
+      {"engine", of.engine},
+      {"softcap", of.softcap}};
   builder.entry("forward");
   builder.launch(0, "attention_fwd", {"q", "k", "v", segments, "o", "lse"},
                  attributes);

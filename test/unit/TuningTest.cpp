@@ -66,8 +66,8 @@ TEST(Tuning, anErrorNamesTheEntryAndTheField) {
            {"\"head_dim\": 128", "\"head_dim\": 0", "attentions[0]: head_dim"},
            {"\"attentions\": [", "\"attentions\": [1, ",
             "attentions[0] must be an object, not 1"},
-           {"\"products\": [", "\"products\": {}, \"attentions\": [],\"x\": [",
-            "products"},
+           {"\"products\": [", "\"products\": {}, \"x\": [",
+            "t.json: products: must be a list"},
            {"{", "[{", "t.json"}}) {
     auto parsed = parseTuning(replaced(text, damage.from, damage.to), "t.json");
     ASSERT_FALSE(parsed.ok()) << damage.from << " -> " << damage.to;

@@ -55,6 +55,7 @@ Expected<AttentionChoice> describeAttention(const Plan &plan,
   if (problem.window >= problem.seq)
     problem.window = 0;
   problem.scale = values[spec.findAttribute("scale")].real;
+  choice.softcap = values[spec.findAttribute("softcap")].real != 0;
   AttentionAreas &areas = choice.areas;
   areas.hasGates = launch.operands[spec.findOperand("segments")] != none;
   areas.hasNumbers = problem.batch > 1;
@@ -172,6 +173,8 @@ AttentionChoices::make(const Plan &plan, AttentionLibrary *library,
     choice.problem.deterministic = !(fast && choice.problem.backward);
     if (!library) {
       choice.reason = missing;
+    } else if (choice.softcap) {
+      choice.reason = library->name() + " caps no scores";
     } else if (tunedToOwn(tuning, choice.problem)) {
       choice.reason = "measured to be faster by peft-run --tune";
     } else if (auto answer = answers->ask(choice.problem); !answer.ok()) {

@@ -29,6 +29,7 @@ struct AttentionAreas {
 
 struct AttentionChoice {
   AttentionProblem problem;
+  bool softcap = false; ///< scores are capped, which no library does
   AttentionAreas areas;
   std::shared_ptr<AttentionGraph> graph; ///< null: our own kernel
   std::string reason;                    ///< why it is null, if asked for
