@@ -4,12 +4,13 @@
 # training step, trains 40 steps, and shows answers before and after.
 #
 #   ./demo.sh [-o DIR]     the adapter goes to DIR (default: out)
+#   ./demo.sh --base nf4   on a base of 4-bit codes (QLoRA); also fp4 and int8
 #
 # 5 to 10 minutes on two cores the first time, about a minute after that.
 set -u
 . "$(dirname "$0")/scripts/setup.sh"
 
-out=out
+out=out base=stored
 while [ $# -gt 0 ]; do
   case $1 in
   -o)
@@ -17,11 +18,17 @@ while [ $# -gt 0 ]; do
     out=$2
     shift
     ;;
+  --base=*) base=${1#--base=} ;;
+  --base)
+    [ $# -ge 2 ] || stop 64 "--base needs stored, nf4, fp4 or int8"
+    base=$2
+    shift
+    ;;
   -h | --help)
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
+    sed -n '2,9s/^# \{0,1\}//p' "$0"
     exit 0
     ;;
-  --base | --memory | --shard | --base=* | --memory=* | --shard=*)
+  --memory | --shard | --memory=* | --shard=*)
     stop 64 "$1: not in this version"
     ;;
   *) stop 64 "unknown argument $1; see ./demo.sh --help" ;;
@@ -29,6 +36,12 @@ while [ $# -gt 0 ]; do
   shift
 done
 out=$(realpath -m "$out")
+case $base in
+stored) baseFlags=() ;;
+nf4 | fp4) baseFlags=(--base "$base" --double-quant) ;;
+int8) baseFlags=(--base int8) ;;
+*) stop 64 "--base $base: take stored, nf4, fp4 or int8" ;;
+esac
 
 # Shows the command on the terminal, wherever its own output goes.
 exec 3>&1
@@ -53,9 +66,25 @@ model=$work/smollm2
 
 say "compiling the training step"
 run "$BIN/peftc" import "$model" -o "$work/model.mlir"
-run "$BIN/peftc" compile "$work/model.mlir" --lora-rank 16 --batch 8 --seq 56 \
+shape=(--lora-rank 16 --batch 8 --seq 56)
+run "$BIN/peftc" compile "$work/model.mlir" "${shape[@]}" "${baseFlags[@]}" \
   -o "$work/step.plan"
 run "$BIN/peftc" explain "$work/step.plan"
+
+# memory FLAG...: bytes that the step needs, weights included
+memory() {
+  "$BIN/peftc" estimate "$work/model.mlir" "${shape[@]}" "$@" --json |
+    "$PYTHON" -c 'import json, sys
+plan = json.load(sys.stdin)
+print(plan["arena_bytes"] + plan["mapped_bytes"], plan["mapped_bytes"])'
+}
+if [ $base != stored ]; then
+  read -r storedBytes storedWeights < <(memory)
+  read -r bytes weights < <(memory "${baseFlags[@]}")
+  say "memory: $((bytes >> 20)) MiB with the base in $base ($((weights >> 20)) MiB of weights)," \
+    "$((storedBytes >> 20)) MiB as it is stored ($((storedWeights >> 20)) MiB)"
+  [ "$bytes" -lt "$storedBytes" ] || stop 1 "a base in $base needs no less memory"
+fi
 
 say "answers before"
 # One batch of the held-out questions: the base is asked only to be seen.
