@@ -236,7 +236,7 @@ nn::ParamOp AttachAdapters::joinWithStart(nn::ParamOp trained, int64_t axis) {
   shape[axis] *= 2;
   nn::ParamOp joined = declare(trained.getLoc(), module,
                                (factor + ".joined").str(), shape);
-  for (nn::ParamOp param : {trained, start})
+  for (nn::ParamOp param : {trained, start, joined})
     param.setInit("given");
   trained.setZeroGradientAtStart(false);
   for (nn::ParamOp param : {start, joined})

@@ -93,7 +93,7 @@
 // PISSA: nn.param @[[M:.*]].lora_A.weight : tensor<2x8xf32> {init = "given", module = "model.layers.0.self_attn.q_proj", trainable}
 // PISSA-NEXT: nn.param @[[M]].lora_B.weight : tensor<8x2xf32> {init = "given"
 // PISSA-NEXT: nn.param @[[M]].lora_A.start : tensor<2x8xf32> {init = "given", module = "model.layers.0.self_attn.q_proj", saved}
-// PISSA-NEXT: nn.param @[[M]].lora_A.joined : tensor<4x8xf32> {joined = [@[[M]].lora_A.weight, @[[M]].lora_A.start]
+// PISSA-NEXT: nn.param @[[M]].lora_A.joined : tensor<4x8xf32> {init = "given", joined = [@[[M]].lora_A.weight, @[[M]].lora_A.start]
 // PISSA-NEXT: nn.param @[[M]].lora_B.start : tensor<8x2xf32>
 // PISSA-NEXT: nn.param @[[M]].lora_B.joined : tensor<8x4xf32>
 // PISSA: lora.linear %{{.*}} a @[[M]].lora_A.joined b @[[M]].lora_B.joined trains @[[M]].lora_A.weight, @[[M]].lora_B.weight {{.*}} tensor<?x?x4xf32>

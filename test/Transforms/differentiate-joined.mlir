@@ -9,10 +9,10 @@ nn.param @norm : tensor<8xf32> {trainable, noDecay, sourceType = bf16}
 nn.param @k : tensor<8x8xbf16>
 nn.param @A : tensor<2x8xf32> {trainable, init = "given", module = "k"}
 nn.param @A0 : tensor<2x8xf32> {saved, init = "given", module = "k"}
-nn.param @AA : tensor<4x8xf32> {joined = [@A, @A0], module = "k"}
+nn.param @AA : tensor<4x8xf32> {init = "given", joined = [@A, @A0], module = "k"}
 nn.param @B : tensor<8x2xf32> {trainable, init = "given", module = "k"}
 nn.param @B0 : tensor<8x2xf32> {saved, init = "given", module = "k"}
-nn.param @BB : tensor<8x4xf32> {joined = [@B, @B0], module = "k"}
+nn.param @BB : tensor<8x4xf32> {init = "given", joined = [@B, @B0], module = "k"}
 
 // CHECK-LABEL: func.func @micro_step
 // CHECK: %[[Y:.*]], %[[T:.*]] = lora.linear {{.*}} a @AA b @BB trains @A, @B

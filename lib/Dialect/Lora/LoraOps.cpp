@@ -67,7 +67,8 @@ LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (!getTrainedAAttr())
     return success();
   nn::ParamOp a = nn::verifyParameterUse(*this, symbols, getTrainedAAttr(),
-                                         {-1, nn::features(getInput())});
+                                         {ShapedType::kDynamic,
+                                          nn::features(getInput())});
   if (!a)
     return failure();
   int64_t rank = a.getTensorType().getDimSize(0);
