@@ -5,12 +5,14 @@ usage: card_test.py --bin DIR
 Models are compiled for a card and for the CPU and trained on both devices. On
 the card: the losses of the CPU within rounding, the same bits whatever the order
 that streams and events leave open (PEFT_CARD_SEED), with graphs and step by
-step; nothing asked of the card's memory after load; --check; what a card that
+step; nothing asked of the card's memory after load; --check; attention by the card's
+library, --attention, --tune and --tuned; what a card that
 is too small, one that breaks and a missing driver say. All is
 skipped where the plug-in was not built. The last line counts what passed.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -34,6 +36,10 @@ CONFIG = {
     "head_dim": 12,
     "tie_word_embeddings": True,
 }
+
+
+# Of a head size that a card's library takes.
+WIDE = {**CONFIG, "hidden_size": 64, "head_dim": 16, "num_hidden_layers": 1}
 
 
 class Failure(Exception):
@@ -60,9 +66,9 @@ class Programs:
             raise Failure(f"{program} exit {done.returncode}, not {code}: {' | '.join(tail)}")
         return done.stdout + done.stderr
 
-    def compile(self, name, *flags):
+    def compile(self, name, *flags, model="model"):
         plan = f"{self.root}/{name}.plan"
-        self.run("peftc", "compile", f"{self.root}/model", "--batch", str(BATCH), "--seq",
+        self.run("peftc", "compile", f"{self.root}/{model}", "--batch", str(BATCH), "--seq",
                  str(SEQ), "-o", plan, "--quiet", *flags)
         return plan
 
@@ -70,17 +76,19 @@ class Programs:
         return {"PEFT_CUDA_PLUGIN": f"{self.binaries}/libpeft_card.so",
                 "PEFT_CARD_SEED": str(seed), "PEFT_CUDA": mode}
 
-    def train(self, plan, device, env=None, code=0, data="data"):
+    def train(self, plan, device, env=None, code=0, data="data", model="model", flags=()):
         out = f"{self.root}/out"
         subprocess.run(["rm", "-rf", out], check=True)
-        said = self.run("peft-run", plan, "--model", f"{self.root}/model", "-o", out, "--data",
+        said = self.run("peft-run", plan, "--model", f"{self.root}/{model}", "-o", out, "--data",
                         f"{self.root}/{data}.safetensors", "--steps", str(STEPS), "--grad-accum",
                         str(ROWS // BATCH), "--lr", "3e-3", "--seed", "5", "--device", device,
-                        code=code, env=env)
+                        *flags, code=code, env=env)
+        self.said = said
         if code:
             return said
         with open(f"{out}/metrics.jsonl") as file:
             lines = [json.loads(line) for line in file]
+        self.choices = {} if "step" in lines[0] else lines.pop(0)
         saved = next(f for f in os.listdir(out) if f.endswith(".safetensors"))
         with open(f"{out}/{saved}", "rb") as file:
             return [(line["loss"], line["grad_norm"]) for line in lines], file.read()
@@ -91,6 +99,10 @@ def write_inputs(root):
     arrays, _ = models.make_rows(case_of())
     arrays["labels"][3] = models.UNTRAINED
     tensor_file.save_tensors(f"{root}/data.safetensors", arrays)
+    # Rows that are full and not packed.
+    whole = {name: arrays[name] for name in ("input_ids", "labels")}
+    tensor_file.save_tensors(f"{root}/whole.safetensors", whole)
+    models.write_model({**case_of(), "config": WIDE}, f"{root}/wide")
     for name, dropout in (("lora", 0.0), ("dropout", 0.2)):
         models.write_adapter(case_of(dropout), f"{root}/{name}", {})
 
@@ -156,6 +168,80 @@ def check_choice(programs):
     expect(said, "PEFT_CUDA is 'quick'")
 
 
+def wide_plan(programs, target="h200"):
+    return programs.compile(f"wide-{target}", "--compute", "bf16", "--target", target, "--adapter",
+                            f"{programs.root}/lora/adapter_config.json", model="wide")
+
+
+def check_attention(programs):
+    """The library's attention is close to the CPU's and has the same bits however it runs."""
+    plan, wide = wide_plan(programs), {"model": "wide", "data": "whole"}
+    expected, _ = programs.train(plan, "cpu", **wide)
+    results = []
+    for seed, mode in ((1, "graph"), (2, "graph"), (3, "direct")):
+        found, saved = programs.train(plan, "cuda", programs.card(seed, mode), **wide)
+        compare(f"seed {seed}, {mode}", found, expected, 2e-2)
+        results.append(saved)
+    expect(programs.said, "x attention_fwd by host attention 1.0 (loops)")
+    if programs.choices:
+        raise Failure(f"nothing was chosen, but metrics.jsonl begins with {programs.choices}")
+    if any(saved != results[0] for saved in results):
+        raise Failure("the order that is left open, or the graph, changes bits")
+    _, own = programs.train(plan, "cuda", programs.card(), **wide, flags=["--attention", "own"])
+    if programs.choices != {"attention": "own"}:
+        raise Failure(f"metrics.jsonl begins with {programs.choices}")
+    if own == results[0]:
+        raise Failure("the library was never asked")
+    programs.train(plan, "cuda", programs.card(), data="data", model="wide")
+    found, _ = programs.train(plan, "cuda", programs.card(), **wide,
+                              flags=["--attention", "fast"])
+    compare("fast", found, expected, 2e-2)
+    expect(programs.said, "x attention_bwd by host attention 1.0 (loops), bits may differ")
+    if programs.choices != {"attention": "fast"}:
+        raise Failure(f"metrics.jsonl begins with {programs.choices}")
+    said = programs.train(plan, "cpu", **wide, flags=["--attention", "fast"], code=64)
+    expect(said, "--attention fast is for a card's library", "give --device cuda")
+    said = programs.train(plan, "cuda", {**programs.card(), "PEFT_CARD_ATTENTION": "none"}, **wide,
+                          flags=["--attention", "fast"], code=78)
+    expect(said, "--attention fast: the test card has no attention library; leave it out")
+
+
+def check_tuning(programs):
+    plan, wide = wide_plan(programs), {"model": "wide", "data": "whole"}
+    model, tuned = f"{programs.root}/wide", f"{programs.root}/tuned.json"
+    tune = [plan, "--model", model, "--tune", "-o", tuned]
+    said = programs.run("peft-run", *tune, env=programs.card())
+    expect(said, "us untuned", "us by our own kernel", f"wrote      {tuned}")
+    with open(tuned) as file:
+        text = file.read()
+    written = json.loads(text)
+    if {product["candidate"] for product in written["products"]} != {1}:
+        raise Failure("the fastest candidate of the test card is the one in the middle")
+    programs.train(plan, "cuda", programs.card(), **wide, flags=["--tuned", tuned])
+    expect(programs.said, " shapes as measured by peft-run --tune")
+    if programs.choices != {"tuned_sha256": hashlib.sha256(text.encode()).hexdigest()}:
+        raise Failure(f"metrics.jsonl begins with {programs.choices}")
+    said = programs.train(plan, "cpu", **wide, flags=["--tuned", tuned], code=64)
+    expect(said, "--tuned is for a card's libraries")
+    for change, code, part in (
+            ({"card": "another"}, 78, "measured with another, and this is test card"),
+            ({"products": [{**p, "algorithm": [9] * 9} for p in written["products"]]}, 78,
+             "which the library does not propose here"),
+            ({"products": [{}]}, 65, f"{tuned}: products[0]: rows: is missing")):
+        with open(tuned, "w") as file:
+            json.dump({**written, **change}, file)
+        said = programs.train(plan, "cuda", programs.card(), **wide, flags=["--tuned", tuned],
+                              code=code)
+        expect(said, part)
+    said = programs.run("peft-run", *tune, "--device", "cpu", code=64)
+    expect(said, "--tune chooses among the algorithms of a card's libraries")
+    said = programs.run("peft-run", *tune[:-1], plan, env=programs.card(), code=64)
+    expect(said, "--tune needs -o FILE.json")
+    if not os.path.exists("/dev/nvidiactl"):
+        said = programs.run("peft-run", *tune, code=78)
+        expect(said, "--device cuda: no NVIDIA driver (libcuda.so.1)")
+
+
 def check_no_driver(programs):
     if os.path.exists("/dev/nvidiactl"):
         return
@@ -186,7 +272,7 @@ def checks():
     for compute in ("f32", "bf16", "f16"):
         for training in ("lora", "dropout", "all"):
             yield f"{compute}/{training}", check_training, (compute, training)
-    for check in (check_memory, check_choice, check_no_driver, check_too_small, check_broken):
+    for check in (check_memory, check_choice, check_attention, check_tuning, check_no_driver, check_too_small, check_broken):
         yield check.__name__, check, ()
 
 

@@ -101,6 +101,22 @@ TEST(Metrics, theFileHoldsEveryLineAsSoonAsItIsWritten) {
   EXPECT_EQ(lines[3]["eval_tokens"], 40);
 }
 
+TEST(Metrics, whatWasChosenStandsBeforeTheFirstStep) {
+  std::string path = joinPath(testing::TempDir(), "choices.jsonl");
+  for (auto [attention, tuned, expected] :
+       {std::tuple("", "", ""), {"fast", "", "{\"attention\": \"fast\"}\n"},
+        {"", "0a", "{\"tuned_sha256\": \"0a\"}\n"},
+        {"own", "0a",
+         "{\"attention\": \"own\", \"tuned_sha256\": \"0a\"}\n"}}) {
+    MetricsFile file;
+    ASSERT_TRUE(file.open(path).ok());
+    ASSERT_TRUE(file.writeChoices(attention, tuned).ok());
+    auto text = readFile(path);
+    ASSERT_TRUE(text.ok());
+    EXPECT_EQ(*text, expected);
+  }
+}
+
 TEST(Metrics, aDirectoryThatIsNotThereIsAnIoError) {
   MetricsFile file;
   Status status = file.open("/nonexistent/metrics.jsonl");

@@ -102,6 +102,27 @@ TEST(RunOptions, anOptionThatWouldBeIgnoredIsAnError) {
   expectUsage(options, "-o OUT needs --data");
 }
 
+TEST(RunOptions, tuningIsARunOfItsOwnOnACard) {
+  RunOptions options;
+  options.plan = "p.plan";
+  options.model = "model";
+  options.output = "t.json";
+  options.tune = true;
+  EXPECT_TRUE(checkOptions(options).ok());
+  auto refused = [&](auto change, const char *part) {
+    RunOptions other = options;
+    change(other);
+    expectUsage(other, part);
+  };
+  refused([](RunOptions &o) { o.model = ""; }, "--tune needs PLAN and --model");
+  refused([](RunOptions &o) { o.output = "out"; }, "-o FILE.json");
+  refused([](RunOptions &o) { o.data = "d"; }, "leave out --data");
+  refused([](RunOptions &o) { o.tuned = "t.json"; }, "--tuned");
+  refused([](RunOptions &o) { o.device = "cpu"; }, "give --device cuda");
+  refused([](RunOptions &o) { o.device = "tpu"; }, "--device must be");
+  refused([](RunOptions &o) { o.calibrate = true; }, "two runs");
+}
+
 TEST(RunOptions, namesOfDevices) {
   RunOptions options = training();
   for (const char *name : {"auto", "cpu", "cuda", "cuda:0", "cuda:63"}) {
