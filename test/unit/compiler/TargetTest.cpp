@@ -1,4 +1,5 @@
 //===- TargetTest.cpp - descriptions, and what they predict ---------------===//
+#include "peft/KernelSpec.h"
 #include "peftc/Target.h"
 #include "peftc/Analysis/StepCost.h"
 
@@ -27,7 +28,7 @@ Plan linearPlan(DType type, uint64_t m, uint64_t n, uint64_t k) {
   plan.compute = type;
   Launch launch;
   launch.kernel = "linear_fwd";
-  launch.operands.assign(findKernel("linear_fwd")->operands.size(), none);
+  launch.operands.assign(peft::findKernel("linear_fwd")->operands.size(), none);
   auto add = [&](size_t operand, std::vector<uint64_t> shape) {
     Buffer buffer;
     buffer.dtype = type;
