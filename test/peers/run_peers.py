@@ -1,12 +1,13 @@
 """The comparisons that need PyTorch, transformers and PEFT, live.
 
-usage: run_peers.py --bin DIR [--only golden|adapters|matching|gguf|gpu] [CASE ...]
+usage: run_peers.py --bin DIR [--only golden|adapters|matching|gguf|quantized|gpu] [CASE ...]
 
 golden: makes the golden files anew, compares peftc with them and them with the
 stored ones. adapters: trains a little and loads the adapter in PEFT, where no
 key may be missing or unexpected, then compares greedy answers. matching:
 check_matching.py, random adapter configs. gguf: check_gguf.py. gpu:
-check_gpu_scripts.py, what bench/ has for a GPU, on the CPU. The last line counts what passed.
+check_gpu_scripts.py, what bench/ has for a GPU, on the CPU. quantized:
+check_quantizing.py and check_quantized_models.py, bitsandbytes. The last line counts what passed.
 """
 
 import argparse
@@ -159,12 +160,23 @@ def gpu_test(binaries, _):
         raise run_golden.Failure((done.stdout + done.stderr).strip()[-2000:])
 
 
+def quantized_test(script, binaries, _):
+    done = subprocess.run(
+        [sys.executable, os.path.join(HERE, script), "--bin", binaries],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise run_golden.Failure((done.stdout + done.stderr).strip()[-2000:])
+    print(done.stdout.strip().splitlines()[-1])
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bin", required=True)
-    parser.add_argument("--only", choices=["golden", "adapters", "matching", "gguf", "gpu"])
+    parser.add_argument("--only", choices=["golden", "adapters", "matching", "gguf", "quantized", "gpu"])
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
@@ -176,7 +188,9 @@ def main():
         if options.only in (None, "golden"):
             label = f"peers/golden/{name}"
             attempt(label, counts, golden_test, name, options.bin)
-        has_adapter = models.get_case(name)["adapter"] is not None
+        case = models.get_case(name)
+        # check_quantized_models.py has the quantized ones.
+        has_adapter = case["adapter"] is not None and not case["base"]
         if options.only in (None, "adapters") and has_adapter:
             label = f"peers/adapter/{name}"
             attempt(label, counts, adapter_test, name, options.bin)
@@ -184,6 +198,10 @@ def main():
         attempt("peers/matching", counts, matching_test, options.bin)
     if options.only in (None, "gguf"):
         attempt("peers/gguf", counts, gguf_test)
+    if options.only in (None, "quantized"):
+        for script in ("check_quantizing.py", "check_quantized_models.py"):
+            label = f"peers/{script.removesuffix('.py')}"
+            attempt(label, counts, quantized_test, script, options.bin)
     if options.only in (None, "gpu"):
         attempt("peers/gpu", counts, gpu_test, options.bin)
     print("{passed} passed, {failed} failed, 0 skipped".format(**counts))
