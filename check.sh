@@ -78,6 +78,11 @@ if [ -x "$BIN/peft-card-tests" ]; then
 else
   part cuda-device echo "0 passed, 0 failed, 1 skipped (no CUDA toolkit)"
 fi
+if [ -x "$BIN/peft-cudnn-tests" ]; then
+  part cudnn-plans "$BIN/peft-cudnn-tests" --gtest_brief=1
+else
+  part cudnn-plans echo "0 passed, 0 failed, 1 skipped (no cuDNN or no nvidia-cudnn-frontend)"
+fi
 beside cuda-races "$BIN/peft-cuda-races" --gtest_brief=1
 part cuda-conformance "$BIN/peft-cuda-conformance" --gtest_brief=1
 part compiler-unit "$BIN/peftc-unit-tests" --gtest_brief=1

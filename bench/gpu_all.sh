@@ -55,7 +55,8 @@ missing = [name for name in ("torch", "transformers", "peft", "safetensors", "nu
 if missing:
     sys.exit("missing: " + ", ".join(missing))
 folders = [os.path.dirname(found) for path in sys.path
-           for found in glob.glob(f"{path}/nvidia/**/libcublasLt.so.13", recursive=True)]
+           for name in ("libcublasLt.so.13", "libcudnn.so.9")
+           for found in glob.glob(f"{path}/nvidia/**/{name}", recursive=True)]
 print(":".join(folders))
 END
 ) || stop 66 "$python lacks packages; set PYTHON to one that has torch, transformers, peft"

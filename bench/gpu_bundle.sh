@@ -55,6 +55,10 @@ ninja -C "$work" "${targets[@]}" >>"$log" 2>&1 || {
   stop 70 "the build failed; the whole output is in $log"
 }
 
+if grep -q "without cuDNN" "$log"; then
+  say "attention is all our own: $(grep -o 'without cuDNN.*' "$log" | head -n 1)"
+fi
+
 rm -rf "$to.new"
 mkdir -p "$to.new/bin" "$to.new/bench" "$to.new/plans"
 new=$to.new

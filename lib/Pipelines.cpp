@@ -53,6 +53,9 @@ void peftc::populateAdaptedToStep(OpPassManager &pm,
   head.headChunkBytes = options.headChunkBytes;
   head.optimizer = options.optimizer;
   pm.addPass(createDifferentiate(head));
+  pm.addPass(
+      createChooseRecompute(ChooseRecomputeOptions{options.recompute}));
+  pm.addPass(createRematerialize());
   closeStage(pm, "step");
 }
 
@@ -66,6 +69,7 @@ void peftc::populateStepToConverted(OpPassManager &pm,
   plan.convertWeights =
       options.base.empty() || qw::parseKind(options.base).has_value();
   plan.groupDownProjections = options.groupDownProjections;
+  plan.capability = options.capability;
   pm.addPass(createConvertToPlan(plan));
   closeStage(pm, "converted");
 }
@@ -141,6 +145,13 @@ struct PipelineOptions : public PassPipelineOptions<PipelineOptions> {
       *this, "group-down-projections",
       llvm::cl::desc("project the adapters of one input down by one launch"),
       llvm::cl::init(true)};
+  Option<std::string> recompute{
+      *this, "recompute",
+      llvm::cl::desc("activations to recompute: none or layers"),
+      llvm::cl::init("none")};
+  Option<int64_t> capability{*this, "capability",
+                             llvm::cl::desc("of a card: 90 for 9.0"),
+                             llvm::cl::init(0)};
   Option<int64_t> headChunkBytes{
       *this, "head-chunk-bytes",
       llvm::cl::desc("largest f32 logits buffer of one chunk, bytes"),
@@ -209,6 +220,8 @@ static CompileOptions compileOptions(const PipelineOptions &flags) {
   options.target = flags.target;
   options.device = flags.device;
   options.groupDownProjections = flags.groupDownProjections;
+  options.recompute = flags.recompute;
+  options.capability = flags.capability;
   options.headChunkBytes = flags.headChunkBytes;
   options.maxThreads = flags.maxThreads;
   return options;

@@ -101,6 +101,9 @@ make_environment() {
   [ -x "$PYTHON" ] || python3 -m venv "$VENV" ||
     stop 74 "cannot make the Python environment $VENV"
   pip_install base -r "$ROOT/python/requirements.txt"
+  if [ -n "$(command -v nvcc)$(ls -d /usr/local/cuda*/bin/nvcc 2>/dev/null)" ]; then
+    pip_install cuda --no-deps -r "$ROOT/python/requirements-cuda.txt"
+  fi
   if [ "${1:-}" = peers ]; then
     pip_install peers -r "$ROOT/python/requirements-peers.txt"
   fi

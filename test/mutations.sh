@@ -5,11 +5,16 @@
 #   1. a kernel without its CPU function        -> the build fails at link
 #   2. a kernel's gradient with a flipped sign  -> Gradient.* fails
 #   3. a backward rule with a flipped sign      -> a golden case fails
-#   4. any one wait of a plan deleted           -> the verifier refuses; run
-#      unverified, some schedule seed changes bits
-#   5. any one buffer moved by 64 bytes         -> refused, or into free bytes
+#   4. any one barrier, wait or predicate of the CUDA kernels gone, or a predicate
+#      of a launch -> a test fails, or mutations/survivors.txt says why none can
+#   5. any one wait or record of three plans deleted -> the verifier refuses; run
+#      unverified, some schedule seed changes what comes out
+#   6. any one buffer moved by 64 bytes         -> refused, or into free bytes
 #
-#   test/mutations.sh        needs what check.sh installs; about 8 minutes
+# 4 is one build of rewritten sources (mutations/instrument.py) in which each
+# mutant can be turned on (mutations/run_mutants.py).
+#
+#   test/mutations.sh        needs what check.sh installs; about 30 minutes
 #
 # The last line counts: N passed, N failed, N skipped.
 set -u
@@ -58,9 +63,16 @@ mutate() {
 }
 restore() { cp "$COPY/saved" "$1"; }
 
+"$PYTHON" test/mutations/instrument.py . "$COPY/mutants.json" ||
+  stop 70 "the CUDA sources cannot be rewritten"
 cmake --preset debug >"$log" 2>&1 || stop 70 "cmake failed; see $log"
 say "building the copy"
-target || stop 70 "the copy does not build; see $log"
+# What nvcc makes is not tested here, and the rewritten kernels are not for it.
+target peftc peft-run peft-conformance peft-unit-tests peft-break-plan \
+  peft-cuda-conformance peft-cuda-races || stop 70 "the copy does not build; see $log"
+if ninja -C build/debug -t query peft-card-tests >/dev/null 2>&1; then
+  target peft-card-tests || stop 70 "the copy does not build; see $log"
+fi
 
 kernel=runtime/cpu/paths/Elementwise.cpp
 mutate $kernel 's/^Fault swiglu_bwd(/Fault swiglu_bwd_gone(/'
@@ -72,26 +84,24 @@ target peft-conformance
 notice kernel-sign 'FAILED.*Gradient' build/debug/bin/peft-conformance --gtest_filter='Gradient.*'
 restore $kernel
 
-device=runtime/cuda/kernels/ColumnSums.cu
-mutate $device '/sums\[first\]\[lane\] = sum;/,/if/ s/__syncthreads();//'
-target peft-cuda-conformance peft-cuda-races
-notice cuda-barrier 'threads [a-z]*: dbias' build/debug/bin/peft-cuda-conformance --gtest_filter='*bias_dw'
-notice cuda-race 'data race' build/debug/bin/peft-cuda-races --gtest_filter='*bias_dw'
-restore $device
-
 rule=lib/Dialect/Lora/Gradients.cpp
 mutate $rule 's/getBAttr(), Value(), getScaleAttr()/getBAttr(), Value(), builder.getF64FloatAttr(-getScale().convertToDouble())/'
 target peftc
 notice rule-sign 'FAIL golden' "$PYTHON" test/golden/run_golden.py --bin build/debug/bin --compute f32 llama
 restore $rule
-target
+target peftc
 
-if "$PYTHON" test/e2e/broken_plans_test.py --bin build/debug/bin >"$log" 2>&1; then
-  passed=$((passed + 1))
-  echo "PASS mutations/plans: $(grep -c . "$log") lines, $(tail -n 1 "$log")"
-else
-  failed=$((failed + 1))
-  cat "$log"
-fi
+# part NAME COMMAND...: its output, and what its last line counts
+part() {
+  local name=$1 counts
+  shift
+  "$@" 2>&1 | tee "$log"
+  read -r -a counts < <(python3 "$ROOT/scripts/count_tests.py" "$log" "${PIPESTATUS[0]}")
+  passed=$((passed + counts[0]))
+  failed=$((failed + counts[1]))
+  [ "${counts[1]}" = 0 ] || echo "FAIL mutations/$name"
+}
+part plans "$PYTHON" test/e2e/broken_plans_test.py --bin build/debug/bin
+part kernels "$PYTHON" test/mutations/run_mutants.py --bin build/debug/bin --list "$COPY/mutants.json"
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]

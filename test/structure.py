@@ -47,6 +47,8 @@ FORBIDDEN = {
                     "io parses bytes and knows nothing above it"),
     "runtime/quantize/": (r"^peft/(?!DType|FloatTypes|Quantize\.h)|^(io|core|cpu|train)/|nlohmann|flatbuffers/",
                           "the arithmetic of codes knows neither files nor plans"),
+    "runtime/merge/": (r"^peft/(Plan|KernelSpec|Executor|Device)\.h|^(core|cpu|cuda|train)/",
+                       "merging knows files, no plans"),
     "runtime/core/": (r"^(cpu|cuda|train)/|^peft/Train", "core knows devices only as interfaces"),
     "runtime/cpu/": (r"^(core|cuda|train|io)/|nlohmann|flatbuffers/", "the CPU device executes; it parses nothing"),
     "runtime/cuda/": (r"^(core|train|io)/|nlohmann|flatbuffers/", "the CUDA device executes; it parses nothing"),

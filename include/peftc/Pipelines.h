@@ -37,6 +37,7 @@ struct CompileOptions {
   std::string quantizeInclude, quantizeExclude;
   std::string target = "cpu"; ///< name of the target, as the plan says it
   std::string device = "cpu"; ///< its kind: cpu or cuda
+  int64_t capability = 0;     ///< of a card: 90 for 9.0
   /// The text of an adapter_config.json; ignored with trainAll.
   std::string adapterConfig;
   double loraPlusRatio = 1; ///< rate of B over that of A
@@ -44,6 +45,7 @@ struct CompileOptions {
   bool trainAll = false;
   bool groupDownProjections = true; ///< adapters of one input in one launch
   std::string optimizer = "adamw"; ///< or adamw8bit
+  std::string recompute = "none"; ///< policy of peft-choose-recompute
   int64_t headChunkBytes = 64 << 20; ///< largest logits buffer of a chunk
   int64_t maxThreads = 8;      ///< that per-thread workspaces are made for
   int64_t arenaAlignment = 64; ///< bytes

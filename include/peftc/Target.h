@@ -37,6 +37,8 @@ struct TargetDescription {
   /// Products in `type` per second; 0: not supported.
   double flops(peft::DType type) const;
   bool supports(peft::DType type) const { return flops(type) > 0; }
+  /// 90 for compute capability 9.0; 0 on CPUs.
+  int64_t capability() const;
   /// bf16, or f16 where there is no bf16.
   std::string_view defaultCompute() const;
 };

@@ -20,6 +20,9 @@ static Number sumOf(const std::vector<KernelCost> &kernels,
 double StepCost::flops(std::string_view entry) const {
   return sumOf(kernels, entry, &KernelCost::flops);
 }
+double StepCost::recomputedFlops(std::string_view entry) const {
+  return sumOf(kernels, entry, &KernelCost::recomputedFlops);
+}
 double StepCost::bytes(std::string_view entry) const {
   return sumOf(kernels, entry, &KernelCost::bytes);
 }
@@ -133,11 +136,13 @@ StepCost peftc::stepCost(const peft::Plan &plan,
       auto [it, added] = places.try_emplace({entry.name, launch->kernel},
                                             result.kernels.size());
       if (added)
-        result.kernels.push_back({entry.name, launch->kernel, 0, 0, 0, 0});
+        result.kernels.push_back({entry.name, launch->kernel});
       KernelCost &sum = result.kernels[it->second];
       LaunchCost cost = costOf(plan, *launch);
       ++sum.launches;
       sum.flops += cost.flops;
+      if (launch->recomputed)
+        sum.recomputedFlops += cost.flops;
       sum.bytes += cost.bytes;
       if (target)
         sum.seconds += secondsOf(cost, plan.compute, *target);

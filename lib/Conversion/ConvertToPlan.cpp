@@ -9,6 +9,7 @@
 
 #include "peftc/Target/PlanTypes.h"
 #include "peftc/Transforms/Passes.h"
+#include "peftc/Transforms/Recompute.h"
 #include "peftc/Version.h"
 
 #include "llvm/ADT/StringSet.h"
@@ -466,7 +467,7 @@ LogicalResult PlanConverter::convert() {
                            builder.getStringAttr("compute"));
   for (func::FuncOp function : functions) {
     StepConverter step(plan, buffers, seq, compute,
-                       options.groupDownProjections);
+                       options.groupDownProjections, options.capability);
     if (failed(step.convert(function)))
       return failure();
     launchCount += step.launches();
@@ -476,9 +477,14 @@ LogicalResult PlanConverter::convert() {
   return success();
 }
 
-/// How the head was cut, which nobody could see from the launches alone.
+/// How the head was cut, which nobody could see from the launches alone, and
+/// what recomputing saves.
 void PlanConverter::addRemarks() {
   for (func::FuncOp function : functions) {
+    if (auto text = function->getAttrOfType<StringAttr>(recomputeRemarkAttr))
+      plan::RemarkOp::create(builder, function.getLoc(),
+                             builder.getStringAttr("peft-rematerialize"),
+                             function.getSymNameAttr(), text);
     if (function.getSymName() != "micro_step")
       continue;
     unsigned chunks = 0;
@@ -523,7 +529,7 @@ struct ConvertToPlanPass
       return signalPassFailure();
     }
     ConvertToPlanOptions options{maxThreads, target, device, convertWeights,
-                                 groupDownProjections};
+                                 groupDownProjections, capability};
     PlanConverter converter(getOperation(), options,
                             device == "cpu" ? peft::DeviceKind::cpu
                                             : peft::DeviceKind::cuda);

@@ -49,6 +49,8 @@ SmallVector<lora::LinearOp> StepConverter::groupOf(lora::LinearOp first) {
   return group;
 }
 
+LogicalResult StepConverter::lower(lora::DownOp op) { return projectOne(op); }
+
 /// Gives `op` its projection, unless an earlier one of its group did.
 LogicalResult StepConverter::projectDown(lora::LinearOp op) {
   if (projected.contains(op.getProjection()))
@@ -59,7 +61,7 @@ LogicalResult StepConverter::projectDown(lora::LinearOp op) {
   return group.size() == 1 ? projectOne(op) : projectGroup(group);
 }
 
-LogicalResult StepConverter::projectOne(lora::LinearOp op) {
+template <typename Op> LogicalResult StepConverter::projectOne(Op op) {
   using namespace lora_down_fwd;
   FailureOr<Value> factor = useFactor(op, op.getA());
   if (failed(factor))

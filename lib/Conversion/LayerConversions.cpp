@@ -1,6 +1,9 @@
 //===- LayerConversions.cpp - layers and their gradients as launches ------===//
 #include "StepConverter.h"
 
+#include "peft/AttentionEngine.h"
+#include "peftc/Target/PlanTypes.h"
+
 using namespace mlir;
 using namespace peftc;
 using namespace peft::kernels;
@@ -72,7 +75,18 @@ LogicalResult StepConverter::lower(nn::RopeOp op) {
 
 /// The attributes that attention and its gradient share.
 template <typename Op>
-static void setHeads(KernelCall &call, Op op, int64_t seq) {
+void StepConverter::setHeads(KernelCall &call, Op op, bool backward) {
+  auto type = cast<RankedTensorType>(op.getQuery().getType());
+  peft::AttentionLaunch launch;
+  launch.capability = static_cast<int>(capability);
+  launch.type = *dtypeOf(type.getElementType());
+  launch.heads = op.getHeads();
+  launch.headDim = op.getHeadDim();
+  launch.rows = static_cast<uint64_t>(type.getNumElements()) /
+                (launch.heads * launch.headDim);
+  launch.backward = backward;
+  launch.softcap = !op.getSoftcap().isZero();
+  call.set("engine", static_cast<int64_t>(peft::chooseAttentionEngine(launch)));
   call.set("seq", seq)
       .set("heads", static_cast<int64_t>(op.getHeads()))
       .set("kv_heads", static_cast<int64_t>(op.getKvHeads()))
@@ -89,7 +103,7 @@ LogicalResult StepConverter::lower(nn::AttentionOp op) {
       .operand(k, use(op.getKey()))
       .operand(v, use(op.getValue()))
       .operand(segments, use(op.getSegments()));
-  setHeads(c, op, StepConverter::seq);
+  setHeads(c, op, false);
   define(op, op.getResult(), c, o);
   define(op, op.getLse(), c, lse);
   return launch(op, c);
@@ -218,7 +232,7 @@ LogicalResult StepConverter::lower(nn::AttentionGradOp op) {
       .operand(d_o, use(op.getDOutput()))
       .operand(lse, use(op.getLse()))
       .operand(segments, use(op.getSegments()));
-  setHeads(c, op, StepConverter::seq);
+  setHeads(c, op, true);
   define(op, op.getDQuery(), c, dq);
   define(op, op.getDKey(), c, dk);
   define(op, op.getDValue(), c, dv);

@@ -90,6 +90,11 @@ KernelCall &KernelCall::onlyIf(Value buffer, int64_t least) {
   return *this;
 }
 
+KernelCall &KernelCall::again() {
+  recomputed = true;
+  return *this;
+}
+
 //===----------------------------------------------------------------------===//
 // PlanBuilder
 //===----------------------------------------------------------------------===//
@@ -251,7 +256,8 @@ LogicalResult PlanBuilder::launch(Location loc, const KernelCall &call) {
       call.predicate, builder.getI64IntegerAttr(present),
       settingsOf(builder, call.spec, call.attributes),
       builder.getI64IntegerAttr(call.above),
-      builder.getStringAttr(call.module));
+      builder.getStringAttr(call.module),
+      call.recomputed ? builder.getUnitAttr() : UnitAttr());
   if (!firstItem)
     firstItem = op;
   return success();

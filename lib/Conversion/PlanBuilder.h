@@ -44,6 +44,8 @@ public:
   KernelCall &set(llvm::StringRef attribute, double value);
   /// Runs only if the i32 in `buffer` is greater than `above`.
   KernelCall &onlyIf(mlir::Value buffer, int64_t above);
+  /// Says that the launch repeats one of the forward pass.
+  KernelCall &again();
 
 private:
   friend class PlanBuilder;
@@ -54,6 +56,7 @@ private:
   llvm::SmallVector<peft::AttributeValue> attributes; ///< defaults filled in
   mlir::Value predicate;
   int64_t above = 0;
+  bool recomputed = false;
 };
 
 /// Appends to a program; inside an entry, buffers go before all items.

@@ -1,6 +1,8 @@
 //===- StepConverter.cpp - chunks, the loss, the update -------------------===//
 #include "StepConverter.h"
 
+#include "peftc/Transforms/Recompute.h"
+
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -10,21 +12,12 @@ using namespace peft::kernels;
 /// Gradient sums and the optimizer run beside the chain of activations.
 static constexpr int64_t sumStream = 1;
 
-std::string peftc::moduleOf(Operation *op) {
-  std::string name;
-  op->getLoc()->walk([&](Location loc) {
-    auto named = dyn_cast<NameLoc>(loc);
-    if (!named)
-      return WalkResult::advance();
-    name = named.getName().str();
-    return WalkResult::interrupt();
-  });
-  return name.empty() ? op->getName().getStringRef().str() : name;
-}
-
 KernelCall StepConverter::call(Operation *op, StringRef kernel,
                                int64_t stream) {
-  return KernelCall(kernel, moduleOf(op), stream);
+  KernelCall call(kernel, moduleOf(op), stream);
+  if (op->hasAttr(recomputedAttr))
+    call.again();
+  return call;
 }
 
 LogicalResult StepConverter::launch(Operation *op, KernelCall &call) {
@@ -46,6 +39,8 @@ Value StepConverter::scratch(Operation *op, KernelCall &call, int operand,
                       spec.shape.front() != '#';
   std::string name = moduleOf(op) + "/" + std::string(call.kernel().name) +
                      "." + std::string(spec.name);
+  if (op->hasAttr(recomputedAttr))
+    name += " (recomputed)";
   Value buffer = plan.addBuffer(
       op->getLoc(), name, flatten(type, oneDimension ? 1 : 2), "activation");
   call.operand(operand, buffer);
@@ -168,7 +163,7 @@ LogicalResult StepConverter::convertOp(Operation *op) {
       .Case<nn::EmbedOp, nn::LinearOp, nn::RMSNormOp, nn::RopeTableOp,
             nn::RopeOp, nn::AttentionOp, nn::SwigluOp, nn::GegluOp,
             nn::SoftcapOp, nn::SplitOp, nn::GegluGradOp, nn::SoftcapGradOp,
-            nn::ConcatOp, lora::LinearOp,
+            nn::ConcatOp, lora::LinearOp, lora::DownOp,
             nn::LinearDxOp, nn::LinearDwOp, nn::BiasDwOp, nn::RMSNormDxOp,
             nn::RMSNormDwOp, nn::AttentionGradOp, nn::SwigluGradOp,
             nn::EmbedDwOp, nn::AddOp, nn::CastOp, lora::LinearDxOp,

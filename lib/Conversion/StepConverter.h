@@ -8,6 +8,7 @@
 
 #include "PlanBuilder.h"
 
+#include "peftc/Analysis/ForwardPass.h"
 #include "peftc/Dialect/Lora/Lora.h"
 #include "peftc/Dialect/NN/NN.h"
 
@@ -40,9 +41,6 @@ struct StepBuffers {
   llvm::StringMap<mlir::Value> ports;          ///< function arguments
 };
 
-/// The Hugging Face module that `op` belongs to: the name in its location.
-std::string moduleOf(mlir::Operation *op);
-
 /// Turns one function of the step into one `plan.entry`.
 ///
 /// In place: `nn.scatter_rows` and the results of `nn.chunk` have the buffer of
@@ -54,11 +52,12 @@ std::string moduleOf(mlir::Operation *op);
 class StepConverter {
 public:
   /// `seq` is the tokens of a row, `compute` the type of products; with `groups`
-  /// adapters of one input are projected down by one launch.
+  /// adapters of one input are projected down by one launch; `capability` is the
+  /// card's (0: none).
   StepConverter(PlanBuilder &plan, const StepBuffers &given, int64_t seq,
-                mlir::Type compute, bool groups)
-      : plan(plan), given(given), seq(seq), compute(compute),
-        groupsProjections(groups) {}
+                mlir::Type compute, bool groups, int64_t capability)
+      : plan(plan), given(given), seq(seq), capability(capability),
+        compute(compute), groupsProjections(groups) {}
 
   mlir::LogicalResult convert(mlir::func::FuncOp function);
 
@@ -80,6 +79,7 @@ private:
   mlir::LogicalResult lower(nn::SplitOp op);
   mlir::LogicalResult lower(lora::LinearOp op);
   mlir::LogicalResult lower(lora::DoraLinearOp op);
+  mlir::LogicalResult lower(lora::DownOp op);
   // Backward.
   mlir::LogicalResult lower(nn::LinearDxOp op);
   mlir::LogicalResult lower(nn::LinearDwOp op);
@@ -154,6 +154,8 @@ private:
   /// A buffer that no value of the IR stands for.
   mlir::Value scratch(mlir::Operation *op, KernelCall &call, int operand,
                       mlir::RankedTensorType type);
+  /// Sizes and engine of attention or its gradient `op`.
+  template <typename Op> void setHeads(KernelCall &call, Op op, bool backward);
   void setDropout(KernelCall &call, double dropout, llvm::StringRef module,
                   llvm::StringRef key = "module_key");
 
@@ -166,13 +168,14 @@ private:
   // GroupDownProjections.cpp: t = scale (drop(x) A^T), of one adapter or of
   // several.
   mlir::LogicalResult projectDown(lora::LinearOp op);
-  mlir::LogicalResult projectOne(lora::LinearOp op);
+  /// `op` is a lora.linear or a lora.down.
+  template <typename Op> mlir::LogicalResult projectOne(Op op);
   mlir::LogicalResult projectGroup(llvm::ArrayRef<lora::LinearOp> group);
   llvm::SmallVector<lora::LinearOp> groupOf(lora::LinearOp first);
 
   PlanBuilder &plan;
   const StepBuffers &given;
-  int64_t seq;
+  int64_t seq, capability;
   mlir::Type compute;
   llvm::DenseMap<mlir::Value, mlir::Value> buffers;
   bool groupsProjections;

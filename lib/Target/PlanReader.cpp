@@ -229,7 +229,8 @@ void PlanReader::readLaunch(const peft::Item &item,
       buffer(launch.sharedWorkspace), buffer(launch.threadWorkspace),
       buffer(launch.predicate.buffer), number(present),
       builder.getDictionaryAttr(settings),
-      builder.getI64IntegerAttr(launch.predicate.above), text(launch.module));
+      builder.getI64IntegerAttr(launch.predicate.above), text(launch.module),
+      flag(launch.recomputed));
 }
 
 void PlanReader::readItem(const peft::Item &item) {

@@ -251,6 +251,7 @@ void PlanWriter::add(plan::LaunchOp op) {
   peft::Launch launch;
   launch.kernel = op.getKernel().str();
   launch.module = op.getModule().str();
+  launch.recomputed = op.getRecomputed();
   operandsOf(op, launch);
   for (NamedAttribute setting : op.getSettings()) {
     peft::Attribute &attribute = launch.attributes.emplace_back();

@@ -27,6 +27,16 @@ double TargetDescription::flops(DType type) const {
   }
 }
 
+int64_t TargetDescription::capability() const {
+  size_t dot = computeCapability.find('.');
+  int64_t number = 0;
+  for (char digit : computeCapability.substr(0, dot))
+    number = number * 10 + (digit - '0');
+  return dot == std::string::npos
+             ? 0
+             : number * 10 + std::stoi(computeCapability.substr(dot + 1));
+}
+
 std::string_view TargetDescription::defaultCompute() const {
   return supports(DType::bf16) ? "bf16" : "f16";
 }

@@ -3,6 +3,8 @@
 
 #include "PythonRegex.h"
 
+#include "peftc/AdapterScales.h"
+
 #include <algorithm>
 #include <cctype>
 #include <optional>
@@ -194,59 +196,6 @@ private:
   std::vector<PythonRegex> regexes;
 };
 
-/// rank_pattern or alpha_pattern.
-template <typename T> class PatternTable {
-public:
-  static Expected<PatternTable>
-  make(const std::vector<std::pair<std::string, T>> &patterns,
-       std::string field) {
-    PatternTable table;
-    table.field = std::move(field);
-    table.patterns = &patterns;
-    for (const auto &[key, value] : patterns) {
-      PEFT_ASSIGN(PythonRegex regex,
-                  PythonRegex::compile("(.*\\.)?(" + key + ")$"));
-      table.regexes.push_back(std::move(regex));
-    }
-    table.used.resize(patterns.size());
-    return table;
-  }
-
-  /// The value of the one key that matches `path`, else `otherwise`. PEFT takes
-  /// the first of several in file order, but sorts keys when it saves, so an
-  /// overlap would mean something else after loading.
-  Expected<T> lookup(const std::string &path, T otherwise) {
-    std::optional<size_t> match;
-    for (size_t i = 0; i < regexes.size(); ++i) {
-      PEFT_ASSIGN(bool matches, regexes[i].match(path));
-      if (!matches)
-        continue;
-      used[i] = true;
-      if (match)
-        return badInput(field + ": '" + (*patterns)[*match].first + "' and '" +
-                        (*patterns)[i].first + "' both match '" + path +
-                        "'; which one wins would change when the config is "
-                        "saved, so make them disjoint");
-      match = i;
-    }
-    return match ? (*patterns)[*match].second : otherwise;
-  }
-
-  Status checkAllUsed() const {
-    for (size_t i = 0; i < used.size(); ++i)
-      if (!used[i])
-        return badInput(field + ": '" + (*patterns)[i].first +
-                        "' matches no adapted module");
-    return {};
-  }
-
-private:
-  std::string field;
-  const std::vector<std::pair<std::string, T>> *patterns = nullptr;
-  std::vector<PythonRegex> regexes;
-  std::vector<bool> used;
-};
-
 class Matcher {
 public:
   Matcher(AdapterConfig config, bool tied,
@@ -436,22 +385,14 @@ Status Matcher::checkTied() {
 }
 
 Status Matcher::assignRanks() {
-  const AdapterConfig &config = result.config;
-  PEFT_ASSIGN(PatternTable<int64_t> ranks,
-              PatternTable<int64_t>::make(config.rankPattern, "rank_pattern"));
-  PEFT_ASSIGN(PatternTable<double> alphas,
-              PatternTable<double>::make(config.alphaPattern, "alpha_pattern"));
+  PEFT_ASSIGN(AdapterScales scales, AdapterScales::make(result.config));
   for (AdaptedModule &adapted : result.adapted) {
-    const std::string &path = modules[adapted.module].path;
-    PEFT_ASSIGN(adapted.rank, ranks.lookup(path, config.rank));
-    PEFT_ASSIGN(adapted.alpha, alphas.lookup(path, config.alpha));
-    if (adapted.rank < 1)
-      return badInput("the rank of '" + path + "' is " +
-                      std::to_string(adapted.rank) + ", it must be positive");
-    adapted.scale = config.scale(adapted.rank, adapted.alpha);
+    PEFT_ASSIGN(AdapterScale found, scales.of(modules[adapted.module].path));
+    adapted.rank = found.rank;
+    adapted.alpha = found.alpha;
+    adapted.scale = found.scale;
   }
-  PEFT_TRY(ranks.checkAllUsed());
-  return alphas.checkAllUsed();
+  return scales.checkAllUsed();
 }
 
 Expected<AdapterMatch>

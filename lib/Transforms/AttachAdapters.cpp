@@ -146,6 +146,10 @@ LogicalResult AttachAdapters::run() {
     return emitError(getOperation().getLoc())
            << "init_lora_weights: LoRA-FA with an adapter that starts from the "
               "weights is not in this version; take true or \"gaussian\"";
+  if (parsed->loraBias)
+    return refuse(peft::badInput(
+        "adapter config: lora_bias: true is not implemented; only adapters "
+        "without it are trained"));
   auto tied = model.getAs<BoolAttr>("tied");
   ModelModules modules(getOperation());
   peft::Expected<AdapterMatch> matched =

@@ -3,6 +3,7 @@
 #include "peftc/Dialect/NN/NN.h"
 #include "peftc/Dialect/Plan/Plan.h"
 #include "peftc/Transforms/Passes.h"
+#include "peftc/Transforms/Recompute.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/StringExtras.h"
@@ -110,6 +111,11 @@ private:
       StringRef dialect = op->getName().getDialectNamespace();
       if (dialect == "plan") {
         refuse(op) << "the plan is made from the step, not in it";
+        return WalkResult::interrupt();
+      }
+      if (op->hasAttr(notKeptAttr)) {
+        refuse(op) << "it names results that are not kept; "
+                      "run peft-rematerialize";
         return WalkResult::interrupt();
       }
       for (Value result : op->getResults())

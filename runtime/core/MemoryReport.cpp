@@ -44,6 +44,12 @@ describe(const Item &item) {
   return {"copy", ""};
 }
 
+/// Whether an item repeats a launch of the forward pass.
+static bool isRecomputed(const Item &item) {
+  const auto *launch = std::get_if<Launch>(&item.action);
+  return launch && launch->recomputed;
+}
+
 MemoryPeak memoryPeak(const Plan &plan, uint32_t entry) {
   std::vector<LiveRange> ranges = liveRanges(plan, entry);
   std::erase_if(ranges, [&](const LiveRange &range) {
@@ -69,7 +75,8 @@ MemoryPeak memoryPeak(const Plan &plan, uint32_t entry) {
   for (const LiveRange &range : ranges)
     if (range.first <= peak.item && peak.item <= range.last) {
       auto [kernel, module] = describe(items[range.first]);
-      peak.live.push_back({range.buffer, kernel, module});
+      peak.live.push_back(
+          {range.buffer, kernel, module, isRecomputed(items[range.first])});
     }
   auto before = [&](const LiveBuffer &a, const LiveBuffer &b) {
     uint64_t sizeA = plan.buffers[a.buffer].size;
@@ -132,9 +139,10 @@ private:
   void add(uint32_t buffer, std::string_view operand, bool reads, bool writes) {
     if (buffer == none || !chosen[buffer])
       return;
-    auto [kernel, module] = describe(plan.entries[entry].items[item]);
-    uses.push_back(
-        {buffer, entry, item, kernel, module, operand, reads, writes});
+    const Item &used = plan.entries[entry].items[item];
+    auto [kernel, module] = describe(used);
+    uses.push_back({buffer, entry, item, kernel, module, operand, reads, writes,
+                    isRecomputed(used)});
   }
   void visit(const Launch &launch) {
     const KernelSpec &spec = *findKernel(launch.kernel);

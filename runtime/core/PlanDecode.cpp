@@ -192,6 +192,7 @@ Launch Decoder::launch(const fb::Launch &source) {
   if (const fb::Predicate *predicate = source.predicate())
     launch.predicate = {predicate->buffer(), predicate->above()};
   text(source.module_path(), launch.module);
+  launch.recomputed = source.recomputed();
   return launch;
 }
 

@@ -107,7 +107,7 @@ Offset<fb::Launch> Encoder::launch(const Launch &launch) {
   auto module = text(launch.module);
   return fb::CreateLaunch(builder, kernel, operands, attributes,
                           launch.sharedWorkspace, launch.threadWorkspace,
-                          predicate, module);
+                          predicate, module, launch.recomputed);
 }
 
 Offset<fb::Item> Encoder::item(const Item &item) {

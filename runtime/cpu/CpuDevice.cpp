@@ -291,6 +291,12 @@ std::string CpuDevice::description() const {
 
 Expected<std::unique_ptr<Device>>
 createCpuDevice(const DeviceOptions &options) {
+  if (options.attention == AttentionMode::fast)
+    return usageError("--attention fast is for a card's library, and this run "
+                      "is on the CPU; leave it out, or give --device cuda");
+  if (options.tuning)
+    return usageError("--tuned is for a card's libraries, and this run is on "
+                      "the CPU; leave it out, or give --device cuda");
   PEFT_ASSIGN(Path path, choosePath());
   return std::unique_ptr<Device>(new CpuDevice(options, path));
 }

@@ -9,7 +9,8 @@ namespace {
 /// as the number of rows is known only in the step.
 Fault checkIndex(const Dropout &dropout, uint64_t rows) {
   uint64_t last = dropout.rowStart + rows;
-  if (dropout.active && dropout.index && last > dropout.index.columns)
+  if (rows && dropout.active && dropout.index &&
+      last > dropout.index.columns)
     return {"the launch has more rows than its index",
             static_cast<int64_t>(last),
             static_cast<int64_t>(dropout.index.columns)};

@@ -66,14 +66,51 @@ foreach(source ${deviceSources})
   list(APPEND deviceObjects ${object})
 endforeach()
 
+# Attention by cuDNN, where its headers and those of its frontend are: the Python
+# package nvidia-cudnn-frontend, in build/venv or wherever the option says.
+set(PEFT_CUDNN AUTO CACHE STRING "attention by cuDNN: ON, OFF or AUTO")
+set_property(CACHE PEFT_CUDNN PROPERTY STRINGS AUTO ON OFF)
+file(GLOB sitePackages ${CMAKE_CURRENT_SOURCE_DIR}/../../build/venv/lib/python3*/site-packages/include)
+find_path(PEFT_CUDNN_FRONTEND cudnn_frontend.h HINTS ${sitePackages})
+find_path(PEFT_CUDNN_HEADERS cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+set(missing "")
+if(PEFT_CUDNN STREQUAL "OFF")
+  set(missing "PEFT_CUDNN is OFF")
+elseif(NOT PEFT_CUDNN_HEADERS)
+  set(missing "cudnn.h was not found")
+elseif(NOT PEFT_CUDNN_FRONTEND)
+  set(missing "the Python package nvidia-cudnn-frontend was not found")
+endif()
+if(missing AND PEFT_CUDNN STREQUAL "ON")
+  message(FATAL_ERROR "PEFT_CUDNN=ON: ${missing}")
+elseif(missing)
+  message(STATUS "without cuDNN: ${missing}")
+  add_library(peft_cudnn STATIC EXCLUDE_FROM_ALL library/NoCudnn.cpp)
+else()
+  # As with nvcc, none of the project's flags reach other people's headers.
+  set(source ${CMAKE_CURRENT_SOURCE_DIR}/library/CudnnGraph.cpp)
+  set(cudnnGraph ${CMAKE_CURRENT_BINARY_DIR}/CudnnGraph.o)
+  add_custom_command(OUTPUT ${cudnnGraph} DEPENDS ${source} DEPFILE ${cudnnGraph}.d
+    COMMAND ${launcher} ${PEFT_CUDA_HOST_COMPILER} -c ${source} -o ${cudnnGraph} -MD -MF ${cudnnGraph}.d
+            -std=c++20 -O1 -DNDEBUG -DCUDNN_FRONTEND_SKIP_JSON_LIB -Wall -fPIC -fvisibility=hidden
+            -isystem ${PEFT_CUDNN_FRONTEND} -isystem ${PEFT_CUDNN_HEADERS} -isystem ${CUDAToolkit_INCLUDE_DIRS}
+            -I${CMAKE_CURRENT_SOURCE_DIR}/.. -I${CMAKE_CURRENT_SOURCE_DIR}/../include
+    COMMENT "g++ CudnnGraph.cpp" VERBATIM)
+  add_library(peft_cudnn STATIC EXCLUDE_FROM_ALL library/Cudnn.cpp ${cudnnGraph})
+  target_include_directories(peft_cudnn SYSTEM PRIVATE ${PEFT_CUDNN_HEADERS} ${CUDAToolkit_INCLUDE_DIRS})
+endif()
+target_include_directories(peft_cudnn PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/..)
+target_link_libraries(peft_cudnn PUBLIC peft_core)
+set_target_properties(peft_cudnn PROPERTIES POSITION_INDEPENDENT_CODE ON)
+
 file(GLOB hostSources CONFIGURE_DEPENDS device/*.cpp library/*.cpp)
-list(FILTER hostSources EXCLUDE REGEX "library/Linear.cpp$|device/Plugin.cpp$")
+list(FILTER hostSources EXCLUDE REGEX "library/(Linear|Cudnn|CudnnGraph|NoCudnn).cpp$|device/Plugin.cpp$")
 # All of it, for the plug-in and for the conformance program of the card.
 add_library(peft_cuda_card STATIC EXCLUDE_FROM_ALL ${hostSources} Table.cpp ${deviceObjects})
 target_include_directories(peft_cuda_card PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/..)
 target_include_directories(peft_cuda_card SYSTEM PUBLIC ${CUDAToolkit_INCLUDE_DIRS} ${PEFT_CUBLASLT_HEADERS})
 target_compile_definitions(peft_cuda_card PRIVATE PEFT_CUDA_LEAST_ARCH=${leastArch})
-target_link_libraries(peft_cuda_card PUBLIC peft_cuda_plan peft_core CUDA::cudart_static ${CMAKE_DL_LIBS})
+target_link_libraries(peft_cuda_card PUBLIC peft_cuda_plan peft_cudnn peft_core CUDA::cudart_static ${CMAKE_DL_LIBS})
 set_target_properties(peft_cuda_card PROPERTIES POSITION_INDEPENDENT_CODE ON)
 add_library(peft_cuda SHARED device/Plugin.cpp)
 target_link_libraries(peft_cuda PRIVATE peft_cuda_card)

@@ -32,6 +32,7 @@ constexpr std::string_view knownFields[] = {
     "layers_to_transform",
     "use_rslora",
     "use_dora",
+    "lora_bias",
     "layers_pattern",
     "modules_to_save",
     "init_lora_weights",
@@ -47,7 +48,6 @@ constexpr std::string_view knownFields[] = {
 /// PEFT's own fields that are not implemented, whose defaults are null, false
 /// or empty.
 constexpr std::string_view unimplementedFields[] = {
-    "lora_bias",
     "fan_in_fan_out",
     "target_parameters",
     "trainable_token_indices",
@@ -301,6 +301,7 @@ Expected<AdapterConfig> peft::parseAdapterConfig(std::string_view text,
   config.rsLora = fields.boolean("use_rslora", false);
   config.dora = fields.boolean("use_dora", false);
   config.init = readInit(fields, config.pissaIterations);
+  config.loraBias = fields.boolean("lora_bias", false);
   config.modulesToSave = fields.texts("modules_to_save");
   config.taskType = fields.text("task_type", "");
   config.baseModelName = fields.text("base_model_name_or_path", "");

@@ -107,6 +107,8 @@ std::string peft::writeAdapterConfig(const AdapterConfig &config) {
   json["layers_pattern"] = listOrNull(config.layersPattern);
   json["layers_to_transform"] = listOrNull(config.layersToTransform);
   json["lora_alpha"] = numberOf(config.alpha);
+  if (config.loraBias) // a field that old versions do not know
+    json["lora_bias"] = true;
   json["lora_dropout"] = config.dropout;
   std::vector<std::string> saved = config.modulesToSave;
   std::sort(saved.begin(), saved.end());

@@ -109,6 +109,14 @@ void MappedFile::release() {
   length = 0;
 }
 
+void MappedFile::forget(ByteSpan part) const {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  auto begin = reinterpret_cast<uintptr_t>(part.data()) / page * page;
+  auto end = reinterpret_cast<uintptr_t>(part.data()) + part.size();
+  if (begin < end)
+    madvise(reinterpret_cast<void *>(begin), end - begin, MADV_DONTNEED);
+}
+
 Expected<MappedFile> MappedFile::open(const std::string &path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0)

@@ -85,6 +85,45 @@ inline Saturating cudaAttentionRanges(const LaunchShape &d, int segments,
                   ((seq + (cudaSegmentRange - 1)) / cudaSegmentRange) * 8);
 }
 
+/// What attention by the card's library needs behind our own kernel's areas:
+/// which of the two runs (with segments), and lse as the library has it (by
+/// batch row; with one row the two are the same).
+inline Saturating cudaLibraryAreas(const LaunchShape &d, int segments,
+                                   Saturating rows, Saturating seq,
+                                   Saturating heads) {
+  return (d.has(segments) ? cudaArea(8) : Saturating(0)) +
+         (rows / seq > 1 ? cudaArea(rows * heads * 4) : Saturating(0));
+}
+
+/// cuDNN's forward engines ask for 256 bytes at most.
+inline Saturating cudaLibraryForward(const LaunchShape &d, Saturating engine,
+                                     int segments, Saturating rows,
+                                     Saturating seq, Saturating heads) {
+  if (engine == 0)
+    return 0;
+  return cudaLibraryAreas(d, segments, rows, seq, heads) + cudaAlignment;
+}
+
+struct AttentionSizes {
+  Saturating rows, seq, heads, kvHeads, headDim;
+};
+
+/// cuDNN's deterministic backward where it is linear in the rows: dq in f32, a
+/// number per query and head and, where heads share keys, dk and dv of every
+/// head.
+inline Saturating cudaLibraryBackward(const LaunchShape &d, Saturating engine,
+                                      int segments, int like,
+                                      AttentionSizes of) {
+  if (engine == 0)
+    return 0;
+  const Saturating numbers = of.rows * of.heads;
+  const Saturating shared = of.heads == of.kvHeads ? 0 : 2;
+  return cudaLibraryAreas(d, segments, of.rows, of.seq, of.heads) +
+         cudaArea(numbers * of.headDim * 4) + cudaArea(numbers * 4) +
+         shared * cudaArea(numbers * of.headDim * d.bytes(like)) +
+         cudaAlignment;
+}
+
 /// The parts of a sum over rows into [rank, columns], when it is masked.
 inline Saturating cudaMaskedSums(bool masked, Saturating rows, Saturating rank,
                                  Saturating columns) {

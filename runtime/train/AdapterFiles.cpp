@@ -38,6 +38,7 @@ Status checkConfig(const AdapterConfig &found, const AdapterConfig &needed,
   PEFT_TRY(requireEqual("lora_alpha", found.alpha, needed.alpha, where));
   PEFT_TRY(requireEqual("use_rslora", found.rsLora, needed.rsLora, where));
   PEFT_TRY(requireEqual("use_dora", found.dora, needed.dora, where));
+  PEFT_TRY(requireEqual("lora_bias", found.loraBias, needed.loraBias, where));
   PEFT_TRY(requireEqual("rank_pattern", sorted(found.rankPattern),
                         sorted(needed.rankPattern), where));
   return requireEqual("alpha_pattern", sorted(found.alphaPattern),

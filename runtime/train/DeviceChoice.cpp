@@ -29,8 +29,13 @@ Expected<DeviceName> peft::parseDeviceName(const std::string &name) {
 static Expected<ChosenDevice> takeCpu(const DeviceMakers &makers,
                                       const DeviceOptions &options,
                                       std::string note) {
-  PEFT_ASSIGN(std::unique_ptr<Device> device, makers.cpu(options));
-  return ChosenDevice{std::move(device), std::move(note)};
+  auto device = makers.cpu(options);
+  if (!device.ok() && !note.empty())
+    return Status::error(device.status().code(),
+                         device.status().message() + " (" + note + ")");
+  if (!device.ok())
+    return device.status();
+  return ChosenDevice{std::move(*device), std::move(note)};
 }
 
 Expected<ChosenDevice> peft::chooseDevice(const DeviceMakers &makers,

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <sstream>
 
 using namespace peft;
@@ -21,13 +22,13 @@ using Tokens = std::vector<int32_t>;
 class Batch {
 public:
   Batch(Executor &executor, const std::vector<Tokens> &prompts,
-        const std::vector<int64_t> &ends, uint32_t most)
+        const std::vector<int64_t> &ends, const GenerateOptions &options)
       : executor(executor), plan(executor.plan()), prompts(prompts), ends(ends),
-        most(most), host(plan), rows(plan.batch), owner(plan.batch, none),
+        options(options), host(plan), rows(plan.batch), owner(plan.batch, none),
         lastToken(plan.batch), logits(plan.batch * plan.vocab),
         answers(prompts.size()) {}
 
-  Expected<std::vector<Tokens>> run() {
+  Expected<std::vector<Continuation>> run() {
     refill();
     while (active > 0) {
       PEFT_TRY(forward());
@@ -78,30 +79,50 @@ private:
               ": the logits of token " + std::to_string(rows[slot].size()) +
               " are not finite");
     auto token = static_cast<int32_t>(best - row.begin());
-    Tokens &answer = answers[owner[slot]];
+    Tokens &answer = answers[owner[slot]].ids;
+    if (options.logProbs)
+      answers[owner[slot]].best.push_back(likeliest(row));
     bool ended = std::ranges::find(ends, token) != ends.end();
     if (!ended) {
       answer.push_back(token);
       rows[slot].push_back(token);
     }
-    if (ended || answer.size() == most || rows[slot].size() == plan.seq) {
+    if (ended || answer.size() == options.maxNewTokens || rows[slot].size() == plan.seq) {
       owner[slot] = none;
       --active;
     }
     return {};
   }
 
+  /// The options.logProbs likeliest tokens of a row of logits.
+  std::vector<TokenLogProb> likeliest(std::span<const float> row) const {
+    std::vector<int32_t> order(row.size());
+    std::iota(order.begin(), order.end(), 0);
+    auto end = order.begin() + std::min<size_t>(options.logProbs, row.size());
+    std::partial_sort(order.begin(), end, order.end(),
+                      [&](int32_t a, int32_t b) {
+                        return row[a] != row[b] ? row[a] > row[b] : a < b;
+                      });
+    double top = row[order.front()], sum = 0;
+    for (float logit : row)
+      sum += std::exp(logit - top);
+    std::vector<TokenLogProb> best;
+    for (auto id = order.begin(); id != end; ++id)
+      best.push_back({*id, row[*id] - top - std::log(sum)});
+    return best;
+  }
+
   Executor &executor;
   const Plan &plan;
   const std::vector<Tokens> &prompts;
   const std::vector<int64_t> &ends;
-  uint32_t most;
+  const GenerateOptions &options;
   HostBatch host;
   std::vector<Tokens> rows;       ///< by slot: prompt and answer so far
   std::vector<uint32_t> owner;    ///< by slot: its prompt, or none
   std::vector<int32_t> lastToken; ///< by slot: flat index
   std::vector<float> logits;      ///< [batch, vocab]
-  std::vector<Tokens> answers;
+  std::vector<Continuation> answers;
   uint32_t next = 0, active = 0;
 };
 
@@ -222,17 +243,30 @@ Status encode(Asked &asked, const ModelDirectory &model, bool chat) {
 }
 
 std::string idText(const Tokens &ids) { return nlohmann::json(ids).dump(); }
+
+std::string
+logProbText(const std::vector<std::vector<TokenLogProb>> &choices) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const std::vector<TokenLogProb> &best : choices) {
+    nlohmann::json choice = nlohmann::json::array();
+    for (const TokenLogProb &token : best)
+      choice.push_back(nlohmann::json::array({token.id, token.value}));
+    list.push_back(std::move(choice));
+  }
+  return list.dump();
+}
 } // namespace
 
-Expected<std::vector<std::vector<int32_t>>>
+Expected<std::vector<Continuation>>
 peft::continuePrompts(Executor &executor, const std::vector<Tokens> &prompts,
-                      const std::vector<int64_t> &ends, uint32_t most) {
+                      const std::vector<int64_t> &ends,
+                      const GenerateOptions &options) {
   if (!executor.hasEntry("logits"))
     return badInput("the plan has no logits entry; compile it again");
   for (size_t i = 0; i < prompts.size(); ++i)
     PEFT_TRY(checkPrompt(prompts[i], "prompt " + std::to_string(i + 1),
                          executor.plan()));
-  return Batch(executor, prompts, ends, most).run();
+  return Batch(executor, prompts, ends, options).run();
 }
 
 Expected<Questions> peft::readQuestions(const Plan &plan,
@@ -250,9 +284,12 @@ Status peft::answer(Executor &executor, const ModelDirectory &model,
                     const Questions &questions, const GenerateOptions &options,
                     Console &console) {
   PEFT_ASSIGN(ModelConfig config, readModelConfig(model));
-  PEFT_ASSIGN(std::vector<Tokens> answers,
+  PEFT_ASSIGN(std::vector<Continuation> continued,
               continuePrompts(executor, questions.ids, config.eosTokenIds,
-                              options.maxNewTokens));
+                              options));
+  std::vector<Tokens> answers;
+  for (const Continuation &each : continued)
+    answers.push_back(each.ids);
   std::vector<std::string> texts;
   if (hasTokenizer(model)) {
     PEFT_ASSIGN(texts, decodeTokens(model, answers));
@@ -269,6 +306,8 @@ Status peft::answer(Executor &executor, const ModelDirectory &model,
     lines += "{\"ids\": " + idText(answers[i]);
     if (!texts.empty())
       lines += ", \"text\": " + quoteJson(texts[i]);
+    if (options.logProbs)
+      lines += ", \"log_probs\": " + logProbText(continued[i].best);
     lines += "}\n";
   }
   if (options.answerFile.empty())

@@ -11,15 +11,28 @@
 
 namespace peft {
 
+struct TokenLogProb {
+  int32_t id = 0;
+  double value = 0; ///< natural logarithm of the probability
+};
+
+struct Continuation {
+  std::vector<int32_t> ids;
+  /// Of each choice, also the one that ended the answer: the most likely
+  /// tokens, the best first.
+  std::vector<std::vector<TokenLogProb>> best;
+};
+
 /// Continues each prompt greedily: the most likely token, the lower id on a
-/// tie, until an id of `ends`, `most` new tokens or the end of the plan's row.
-/// The whole row is computed again for every token; a slot whose answer is
-/// done takes the next prompt. The end token is not part of the answer.
-/// Errors: badInput (a prompt that does not fit), nonFinite.
-Expected<std::vector<std::vector<int32_t>>>
+/// tie, until an id of `ends`, or what `options` allows, or the end of the
+/// plan's row. The whole row is computed again for every token; a slot whose
+/// answer is done takes the next prompt. The end token is not part of the
+/// answer. Errors: badInput (a prompt that does not fit), nonFinite.
+Expected<std::vector<Continuation>>
 continuePrompts(Executor &executor,
                 const std::vector<std::vector<int32_t>> &prompts,
-                const std::vector<int64_t> &ends, uint32_t most);
+                const std::vector<int64_t> &ends,
+                const GenerateOptions &options);
 
 /// What was asked, in the order of asking.
 struct Questions {
@@ -35,7 +48,8 @@ Expected<Questions> readQuestions(const Plan &plan, const ModelDirectory &model,
                                   const GenerateOptions &options);
 
 /// Answers the questions: prints `prompt => answer`, and writes the batch
-/// form's answers as JSON lines {"ids": [...], "text": "..."}.
+/// form's answers as JSON lines {"ids": [...], "text": "..."}, with
+/// "log_probs": [[[id, value], ...], ...] where options.logProbs asks for them.
 Status answer(Executor &executor, const ModelDirectory &model,
               const Questions &questions, const GenerateOptions &options,
               Console &console);

@@ -48,6 +48,22 @@ Status MetricsFile::open(const std::string &where) {
   return {};
 }
 
+Status MetricsFile::writeChoices(std::string_view attention,
+                                 std::string_view tuned) {
+  if (attention.empty() && tuned.empty())
+    return {};
+  line.clear();
+  line << "{";
+  if (!attention.empty())
+    line << "\"attention\": \"" << attention << "\"";
+  if (!attention.empty() && !tuned.empty())
+    line << ", ";
+  if (!tuned.empty())
+    line << "\"tuned_sha256\": \"" << tuned << "\"";
+  line << "}\n";
+  return put();
+}
+
 Status MetricsFile::put() {
   if (writeAll(file, line.view()))
     return {};

@@ -43,6 +43,10 @@ public:
 
   /// Creates or empties the file.
   Status open(const std::string &path);
+  /// What changes the bits of a run beside its plan and data, before the first
+  /// step: {"attention": ..., "tuned_sha256": ...}, of which empty ones are left
+  /// out. Nothing when both are empty.
+  Status writeChoices(std::string_view attention, std::string_view tuned);
   Status write(const StepMetrics &metrics);
   /// {"eval_loss": ..., "eval_tokens": ...}
   Status writeEvaluation(uint64_t step, double loss, uint64_t tokens);

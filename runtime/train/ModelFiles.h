@@ -3,15 +3,12 @@
 #define PEFT_TRAIN_MODELFILES_H
 
 #include "peft/Executor.h"
-#include "peft/ModelDirectory.h"
+#include "peft/ModelWriter.h"
 
 #include <optional>
 #include <string>
 
 namespace peft {
-
-/// Bytes of one file before the model is cut into shards, as transformers cuts.
-constexpr uint64_t shardBytes = 5'000'000'000;
 
 struct SaveOptions {
   std::optional<DType> dtype; ///< absent: each tensor as the source has it
@@ -24,10 +21,6 @@ struct SaveOptions {
 /// source; the head of a tied model is stored once, as the embedding.
 Status writeModel(const Executor &executor, const ModelDirectory &source,
                   const std::string &directory, const SaveOptions &options);
-
-/// Copies the tokenizer's files and generation_config.json.
-Status copyCompanions(const ModelDirectory &source,
-                      const std::string &directory);
 
 } // namespace peft
 

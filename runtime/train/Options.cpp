@@ -88,10 +88,35 @@ static Status checkCalibration(const RunOptions &options) {
                       "leave out --model");
   if (!options.data.empty() || !options.evalData.empty() ||
       options.generate.any() || options.check || options.scheduleSeed ||
-      options.json)
+      options.json || !options.tuned.empty() ||
+      options.attention != AttentionMode::planned)
     return usageError("--calibrate measures the device and does nothing else; "
                       "leave out --data, --eval-data, --generate, --prompts, "
-                      "--check, --schedule-seed and --json");
+                      "--check, --schedule-seed, --json, --tuned and "
+                      "--attention");
+  return {};
+}
+
+/// --tune does one thing, on a card.
+static Status checkTuning(const RunOptions &options) {
+  if (options.plan.empty() || options.model.empty())
+    return usageError("--tune needs PLAN and --model: it measures what the "
+                      "plan runs, where it runs");
+  if (!options.output.ends_with(".json"))
+    return usageError("--tune needs -o FILE.json: the choices to write");
+  if (!options.data.empty() || !options.evalData.empty() ||
+      options.generate.any() || options.check || options.scheduleSeed ||
+      options.json || !options.tuned.empty())
+    return usageError("--tune measures the card's libraries and does nothing "
+                      "else; leave out --data, --eval-data, --generate, "
+                      "--prompts, --check, --schedule-seed, --json and "
+                      "--tuned");
+  PEFT_TRY(checkIdle(options));
+  PEFT_ASSIGN(DeviceName device, parseDeviceName(options.device));
+  if (device.kind == DeviceName::Kind::cpu)
+    return usageError("--tune chooses among the algorithms of a card's "
+                      "libraries, and the CPU device has none; give --device "
+                      "cuda");
   return {};
 }
 
@@ -109,6 +134,10 @@ static Status checkSaving(const RunOptions &options) {
 
 Status peft::checkOptions(const RunOptions &options) {
   const GenerateOptions &generate = options.generate;
+  if (options.tune && options.calibrate)
+    return usageError("--tune and --calibrate are two runs");
+  if (options.tune)
+    return checkTuning(options);
   if (options.calibrate) {
     PEFT_TRY(checkCalibration(options));
     PEFT_TRY(checkIdle(options));

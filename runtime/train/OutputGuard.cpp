@@ -46,12 +46,15 @@ Status checkFiles(const RunOptions &options, const ModelDirectory &model) {
   add(inputs, "--data", options.data);
   add(inputs, "--eval-data", options.evalData);
   add(inputs, "--prompts", options.generate.promptFile);
+  add(inputs, "--tuned", options.tuned);
   add(directories, "--model", model.directory);
   add(directories, "--init-adapter", options.initAdapter);
   add(directories, "--adapter", options.generate.adapter);
   add(outputs, "--dump-gradients", options.dumpGradients);
   add(outputs, "--answers", options.generate.answerFile);
   add(outputs, "--trace", options.trace);
+  if (options.tune)
+    add(outputs, "-o", options.output);
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Named &output = outputs[i];
     // Devices and pipes may be given twice.
@@ -71,7 +74,7 @@ Status checkFiles(const RunOptions &options, const ModelDirectory &model) {
       if (sameFile(output.path, outputs[j].path))
         return usageError(what + " is also the file of " + outputs[j].flag +
                           "; name two files");
-    if (!options.output.empty() &&
+    if (!options.output.empty() && !options.tune &&
         sameFile(parentPath(output.path), options.output))
       for (const char *own : {"adapter_model.safetensors", "config.json",
                               "adapter_config.json", "metrics.jsonl",
@@ -99,7 +102,7 @@ Status peft::checkOutputs(const RunOptions &options, const Plan &plan,
                         " holds an adapter, which transformers would load on "
                         "top of the model; name another directory");
   }
-  if (options.output.empty())
+  if (options.output.empty() || options.tune)
     return {};
   if (sameFile(options.output, model.directory))
     return usageError("-o " + options.output +

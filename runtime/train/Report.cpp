@@ -92,6 +92,8 @@ void peft::printPlan(Console &console, const Executor &executor,
                   std::to_string(plan.seq) + " tokens, by " + plan.producer);
   console.print("device", executor.device().description() +
                               (deviceNote.empty() ? "" : "; " + deviceNote));
+  for (const std::string &note : executor.device().notes())
+    console.print("", "  " + note);
   printLedger(console, executor.device());
   printMemory(console, plan);
   ParameterCount count = countParameters(plan);

@@ -5,6 +5,7 @@
 #include "peft/Executor.h"
 #include "peft/FloatTypes.h"
 #include "peft/Json.h"
+#include "peft/ModelWriter.h"
 
 #include <chrono>
 #include <map>

@@ -13,6 +13,7 @@
 #include "Report.h"
 #include "SaveQuantized.h"
 #include "SelfCheck.h"
+#include "Sha256.h"
 #include "StartFactors.h"
 #include "Trace.h"
 #include "Trainer.h"
@@ -58,11 +59,13 @@ private:
   Expected<BoundWeights> bind(const Plan &plan);
   Status prepare();
   Status quantizeOnly();
+  Status readTuning(DeviceOptions &wanted);
   Status chooseAdapter();
   Status startFromWeights();
   Status train();
   Status save();
   Status measure();
+  Status tune();
   Status printSummary();
   void printSchedule();
   void noteReplacement();
@@ -74,6 +77,7 @@ private:
   std::optional<TokenFile> data, evalData;
   Questions questions;
   std::string deviceNote;
+  std::string tunedHash; ///< of the file of --tuned
   std::unique_ptr<Executor> executor;
   DirectoryLock outputLock; ///< of a run that trains
   std::optional<TrainSummary> trained;
@@ -169,7 +173,12 @@ Status Session::prepare() {
   wanted.scheduleSeed = options.scheduleSeed;
   wanted.scheduleMode = options.scheduleInterleave ? ScheduleMode::interleave
                                                    : ScheduleMode::shuffle;
-  PEFT_ASSIGN(ChosenDevice chosen, makeDevice(options.device, plan, wanted));
+  wanted.attention = options.attention;
+  PEFT_TRY(readTuning(wanted));
+  // There is nothing to measure on the CPU.
+  const bool needsCard = options.tune && options.device == "auto";
+  PEFT_ASSIGN(ChosenDevice chosen,
+              makeDevice(needsCard ? "cuda" : options.device, plan, wanted));
   deviceNote = chosen.note;
   PEFT_ASSIGN(executor, Executor::create(std::move(plan), std::move(weights),
                                          std::move(chosen.device),
@@ -179,6 +188,18 @@ Status Session::prepare() {
     PEFT_ASSIGN(questions,
                 readQuestions(executor->plan(), model, options.generate));
   }
+  return {};
+}
+
+Status Session::readTuning(DeviceOptions &wanted) {
+  if (options.tuned.empty())
+    return {};
+  PEFT_ASSIGN(std::string text, readFile(options.tuned, 64 << 20));
+  PEFT_ASSIGN(Tuning tuning, parseTuning(text, options.tuned));
+  wanted.tuning = std::make_shared<const Tuning>(std::move(tuning));
+  Sha256 hash;
+  hash.add(text);
+  tunedHash = hash.finish();
   return {};
 }
 
@@ -258,6 +279,7 @@ Status Session::train() {
   MetricsFile metrics;
   std::string path = joinPath(options.output, "metrics.jsonl");
   PEFT_TRY(metrics.open(path));
+  PEFT_TRY(metrics.writeChoices(name(options.attention), tunedHash));
   Trainer trainer(*executor, options, model, feed, metrics, console);
   auto result = trainer.run();
   if (!result.ok()) {
@@ -297,6 +319,36 @@ Status Session::measure() {
     return {};
   PEFT_TRY(writeTrace(*executor, options.trace).in("--trace"));
   console.print("wrote", options.trace + ": the times of one step's launches");
+  return {};
+}
+
+/// The candidates run on what a micro-batch leaves behind, so that the numbers
+/// are of the size that they have in training.
+Status Session::tune() {
+  PEFT_TRY(executor->run("micro_step"));
+  PEFT_ASSIGN(Tuning tuning, executor->device().tune());
+  PEFT_TRY(writeFileAtomically(options.output, formatTuning(tuning)));
+  double first = 0, best = 0;
+  for (const TunedProduct &product : tuning.products) {
+    first += product.firstSeconds;
+    best += product.seconds;
+  }
+  Line line;
+  line << tuning.products.size() << " shapes, each once: ";
+  line.fixed(1e6 * first, 1) << " us untuned, ";
+  line.fixed(1e6 * best, 1) << " us tuned";
+  console.print("products", line.view());
+  for (const TunedAttention &attention : tuning.attentions) {
+    line.clear();
+    line << (attention.backward ? "backward, " : "forward, ")
+         << attention.batch << " x " << attention.seq << " tokens: ";
+    line.fixed(1e6 * attention.ownSeconds, 1) << " us by our own kernel, ";
+    line.fixed(1e6 * attention.librarySeconds, 1)
+        << " us by " << tuning.attentionLibrary;
+    console.print("attention", line.view());
+  }
+  console.print("wrote", options.output + ": peft-run --tuned " +
+                             options.output);
   return {};
 }
 
@@ -342,6 +394,10 @@ Status Session::printSummary() {
        << ", \"peak_resident_bytes\": " << peakResidentBytes()
        << ", \"threads\": " << executor->device().threads();
   text += line.view();
+  if (options.attention != AttentionMode::planned)
+    text += ", \"attention\": " + quoteJson(name(options.attention));
+  if (!tunedHash.empty())
+    text += ", \"tuned_sha256\": " + quoteJson(tunedHash);
   if (options.scheduleSeed) {
     ScheduleReport report;
     for (uint32_t i = 0; i < executor->plan().entries.size(); ++i) {
@@ -366,6 +422,8 @@ Status Session::run() {
   PEFT_TRY(prepare());
   printPlan(console, *executor, deviceNote);
   printSchedule();
+  if (options.tune)
+    return tune();
   if (options.check)
     PEFT_TRY(checkMemory(*executor, console));
   if (data)

@@ -15,6 +15,8 @@ func.func @all(%x: tensor<1x4x6xbf16>, %r: tensor<1x4x8xf32>) {
   %y, %t = lora.linear %x, @w bias @bias a @a b @b residual(%r : tensor<1x4x8xf32>) {scale = 2.0, dropout = 0.1, module = "q_proj"} : tensor<1x4x6xbf16> -> tensor<1x4x8xf32>, tensor<1x4x2xbf16>
   // CHECK: lora.linear %{{.*}}, @w a @a b @b {module = "q_proj", scale = 2.000000e+00 : f64}
   %y2, %t2 = lora.linear %x, @w a @a b @b {scale = 2.0, module = "q_proj"} : tensor<1x4x6xbf16> -> tensor<1x4x8xbf16>, tensor<1x4x2xbf16>
+  // CHECK: lora.down %{{.*}}, @a {module = "q_proj", scale = 2.000000e+00 : f64} : tensor<1x4x6xbf16> -> tensor<1x4x2xbf16>
+  %t3 = lora.down %x, @a {scale = 2.0, module = "q_proj"} : tensor<1x4x6xbf16> -> tensor<1x4x2xbf16>
   // CHECK: lora.linear_dx %{{.*}}, @w, %{{.*}}, @a {module = "q_proj"} : tensor<1x4x8xbf16>, tensor<1x4x2xbf16> -> tensor<1x4x6xbf16>
   %dx = lora.linear_dx %y2, @w, %t2, @a {module = "q_proj"} : tensor<1x4x8xbf16>, tensor<1x4x2xbf16> -> tensor<1x4x6xbf16>
   // CHECK: lora.down_dw %{{.*}}, %{{.*}} into @a.grad {dropout = 1.000000e-01 : f64, module = "q_proj"} : tensor<1x4x2xbf16>, tensor<1x4x6xbf16>

@@ -37,6 +37,8 @@
 // CASE17: error: {{.*}}init_lora_weights: pissa with DoRA is not in this version; take one of them
 // RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "init_lora_weights": "olora"}} lora-fa=true' 2>&1 | FileCheck %s --check-prefix=CASE18
 // CASE18: error: {{.*}}LoRA-FA with an adapter that starts from the weights is not in this version
+// RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj"], "lora_bias": true}}' 2>&1 | FileCheck %s --check-prefix=CASE19
+// CASE19: error: {{.*}}lora_bias: true is not implemented; only adapters without it are trained
 
 module attributes {nn.model = {model_type = "qwen2", name = "tiny", tied = false}} {
   nn.param @model.embed_tokens.weight : tensor<32x8xbf16> {module = "model.embed_tokens"}

@@ -78,6 +78,17 @@ func.func @logits() { return }
 
 // -----
 
+// STEP: 'nn.zeros' op does not belong after stage 'step': it names results that are not kept; run peft-rematerialize
+func.func @micro_step() {
+  %z = nn.zeros {nn.not_kept = array<i64: 0>} : tensor<2x8xf32>
+  return
+}
+func.func @update() { return }
+func.func @eval() { return }
+func.func @logits() { return }
+
+// -----
+
 // CONVERTED: error: stage 'converted' needs one plan.program, found 2
 plan.program {batch = 1} {
 }

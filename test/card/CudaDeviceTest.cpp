@@ -211,6 +211,55 @@ TEST(CudaDevice, replayRunsOnlyWhatIsNamed) {
   check(card->device().finish());
 }
 
+/// Products of a library stand in conditional nodes; without graphs the host
+/// looks at the predicate.
+static void expectConditionalProducts() {
+  PlanBuilder builder;
+  addTinyState(builder);
+  for (const char *name : {"p", "q", "r"})
+    builder.persistent(name, DType::f32, {4, 4}, BufferClass::activation);
+  addTinyMicroStep(builder);
+  builder.entry("update");
+  auto product = [&](const char *to, const Predicate &predicate) {
+    builder.launch(0, "linear_fwd", {"out", "out", "", "", "", to}).predicate =
+        predicate;
+  };
+  product("p", {builder.index("apply"), 0});
+  product("q", {builder.index("apply"), 1});
+  product("r", {});
+  auto card = makeExecutor(openCard(), builder.finish());
+  ASSERT_TRUE(card);
+  Device &device = card->device();
+  auto write = [&](const char *name, auto value, size_t count) {
+    const std::vector values(count, value);
+    check(device.write(builder.index(name), 0,
+                       std::as_bytes(std::span(values))));
+  };
+  write("out", 1.0f, 16);
+  for (int32_t apply : {0, 1, 2, 1, 0}) {
+    for (const char *name : {"p", "q", "r"})
+      write(name, -1.0f, 16);
+    write("apply", apply, 1);
+    check(card->run("update"));
+    auto is = [&](const char *name) {
+      float value = 0;
+      check(device.read(builder.index(name), 0,
+                        std::as_writable_bytes(std::span(&value, 1))));
+      return value;
+    };
+    EXPECT_EQ(is("p"), apply > 0 ? 4.0f : -1.0f) << apply;
+    EXPECT_EQ(is("q"), apply > 1 ? 4.0f : -1.0f) << apply;
+    EXPECT_EQ(is("r"), 4.0f) << apply;
+  }
+}
+
+TEST(CudaDevice, productsRunIffTheirPredicateIsOpen) {
+  expectConditionalProducts();
+  setenv("PEFT_CUDA", "direct", 1);
+  expectConditionalProducts();
+  unsetenv("PEFT_CUDA");
+}
+
 TEST(CudaDevice, refusesWhatIsForTheCpu) {
   EXPECT_EQ(openCard({.threads = 2, .scheduleSeed = {}}).status().code(), Code::usage);
   EXPECT_EQ(openCard({.scheduleSeed = 7}).status().code(), Code::usage);

@@ -10,6 +10,8 @@ struct Shape {
   uint64_t batch, seq, heads, kvHeads, dim, window;
   bool segments;
   double softcap = 0;
+  bool oneSegment = false; ///< with segments: every row is one
+  bool library = false;    ///< by the card's library, where there is one
 
   uint64_t rows() const { return batch * seq; }
   uint64_t width() const { return heads * dim; }
@@ -29,22 +31,36 @@ const Shape shapes[] = {
     {2, 70, 4, 2, 24, 0, false, 1.5}, {1, 150, 1, 1, 64, 40, true, 3},
     {1, 140, 2, 1, 96, 0, true, 2},   {1, 97, 2, 1, 128, 30, false, 4},
     {1, 97, 2, 1, 256, 0, false, 5},  {1, 66, 1, 1, 300, 0, true, 2},
+    // By the library of a card: without segments, with one, with several.
+    {2, 70, 4, 2, 16, 0, false, 0, false, true},
+    {2, 66, 2, 1, 64, 20, true, 0, true, true},
+    {1, 90, 2, 1, 8, 0, true, 0, false, true},
+    {1, 460, 1, 1, 16, 0, true},
 };
 
-/// Segments of odd lengths, one of them longer than a block; some come back.
-double segmentOf(uint64_t position) {
-  return position < 11 ? 0 : position < 90 ? 5 : position < 150 ? -1 : 5;
+/// Segments of odd lengths, some longer than a block; one comes back, so that a
+/// tile of it meets tiles that begin, and that end, with it and hold another.
+double segmentOf(const Shape &shape, uint64_t position) {
+  if (shape.oneSegment)
+    return 7;
+  return position < 11    ? 0
+         : position < 90  ? 5
+         : position < 150 ? -1
+         : position < 330 ? 5
+         : position < 400 ? 6
+                          : 5;
 }
 
 Case &attributes(Case &launch, const Shape &shape) {
   if (shape.segments)
     launch.input("segments", DType::i32, 1, shape.rows(),
-                 [&](uint64_t i) { return segmentOf(i % shape.seq); });
+                 [&](uint64_t i) { return segmentOf(shape, i % shape.seq); });
   return launch.attribute("seq", int64_t(shape.seq))
       .attribute("heads", int64_t(shape.heads))
       .attribute("kv_heads", int64_t(shape.kvHeads))
       .attribute("head_dim", int64_t(shape.dim))
       .attribute("window", int64_t(shape.window))
+      .attribute("engine", int64_t(shape.library))
       .attribute("scale", shape.scale())
       .attribute("softcap", shape.softcap);
 }
@@ -62,7 +78,7 @@ struct Reference {
 
   bool sees(uint64_t query, uint64_t key) const {
     return key <= query && (!shape.window || query - key < shape.window) &&
-           (!shape.segments || segmentOf(query) == segmentOf(key));
+           (!shape.segments || segmentOf(shape, query) == segmentOf(shape, key));
   }
 
   void compute() {
@@ -118,10 +134,8 @@ struct Reference {
 
 double larger(uint64_t seed, uint64_t i) { return 3 * uniform(seed, i); }
 
-} // namespace
-
-TEST_F(Conformance, attention_fwd) {
-  for (DType type : computeTypes)
+void checkForward(std::initializer_list<DType> types) {
+  for (DType type : types)
     for (const Shape &shape : shapes) {
       Case launch("attention_fwd");
       launch
@@ -140,8 +154,8 @@ TEST_F(Conformance, attention_fwd) {
     }
 }
 
-TEST_F(Conformance, attention_bwd) {
-  for (DType type : computeTypes)
+void checkBackward(std::initializer_list<DType> types) {
+  for (DType type : types)
     for (const Shape &shape : shapes) {
       Case launch("attention_bwd");
       launch
@@ -176,6 +190,17 @@ TEST_F(Conformance, attention_bwd) {
       launch.expectNear("dv", reference.dv, tolerance);
     }
 }
+
+} // namespace
+
+// A test per type: on a card f32 has kernels of its own.
+TEST_F(Conformance, attention_fwd) { checkForward({DType::f32}); }
+TEST(AttentionForward, inBF16) { checkForward({DType::bf16}); }
+TEST(AttentionForward, inF16) { checkForward({DType::f16}); }
+
+TEST_F(Conformance, attention_bwd) { checkBackward({DType::f32}); }
+TEST(AttentionBackward, inBF16) { checkBackward({DType::bf16}); }
+TEST(AttentionBackward, inF16) { checkBackward({DType::f16}); }
 
 /// A NaN among the keys must reach every query that sees it, and no other.
 TEST(AttentionForward, aNaNReachesOnlyWhoSeesIt) {

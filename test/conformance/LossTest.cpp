@@ -147,6 +147,8 @@ TEST_F(Conformance, count_tokens) {
       .vector("tokens", DType::i64, {5e9})
       .expectSameBits();
   EXPECT_EQ(launch.after("tokens")[0], 5e9 + 15);
+  launch.poke("count", 0, -3);
+  launch.expectFault(-3);
 }
 
 TEST_F(Conformance, norm_square) {

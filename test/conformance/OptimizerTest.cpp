@@ -54,6 +54,7 @@ TEST_F(Conformance, finish_step) {
   }
   const double inf = INFINITY, nan = std::nan("");
   for (Case launch : {stepCase(0, 0, 0, 1, 6), stepCase(nan, 5, 1, 1, 6),
+                      stepCase(-inf, 5, 1, 1, 6), stepCase(inf, 5, 1, 1, 6),
                       stepCase(1, 5, inf, 1, 6), stepCase(1, 5, nan, 0, 6)}) {
     launch.expectSameBits();
     EXPECT_EQ(launch.after("optimizer_step")[0], 6);
@@ -67,6 +68,10 @@ TEST_F(Conformance, finish_step) {
     if (!std::isnan(loss))
       EXPECT_EQ(launch.after("loss_sum")[0], 0);
   }
+  // No step is counted past the largest.
+  Case launch = stepCase(250, 100, 90000, 1, INT32_MAX);
+  launch.expectSameBits();
+  EXPECT_EQ(launch.after("optimizer_step")[0], INT32_MAX);
 }
 
 /// The scale of the loss leaves the mean gradient: a step of sums that are 512

@@ -41,6 +41,14 @@ TEST_F(Conformance, embed_fwd) {
         launch.expectFault(static_cast<int64_t>(wrong));
       }
     }
+  // Of several wrong ids the first is named, whoever finds the others.
+  Case launch("embed_fwd");
+  launch.input("ids", DType::i32, 1, 400, idOf)
+      .input("table", DType::f32, vocab, 3)
+      .output("y", DType::f32, 400, 3);
+  for (uint64_t i : {5, 5 + 128, 6, 399})
+    launch.poke("ids", i, double(vocab + i));
+  launch.expectFault(int64_t(vocab + 5));
 }
 
 /// Rows of odd length, so that a row begins inside a byte and inside a block.
@@ -136,6 +144,9 @@ TEST_F(Conformance, compact_rows) {
       launch.poke("labels", 44, wrong);
       launch.expectFault(static_cast<int64_t>(wrong));
     }
+    for (uint64_t i = 44 + 1024; i < rows; i += 1024)
+      launch.poke("labels", i, -7);
+    launch.expectFault(int64_t(vocab));
   }
 }
 
@@ -192,12 +203,20 @@ TEST_F(Conformance, scatter_rows) {
                 rounded(to, x[i * width + j]);
         launch.expectNear("y", y, 0);
       }
-  Case launch("scatter_rows");
-  launch.input("x", DType::f32, 8, 4)
-      .vector("index", DType::i32, {0, 1, 2})
-      .vector("count", DType::i32, {5})
-      .input("y", DType::f32, 9, 4);
-  launch.expectFault(5);
+  // A count past the end of the index, and rows that begin behind it: a fault
+  // where some row is wanted.
+  for (auto [start, count] : {std::pair{0, 5}, {7, 9}, {7, 7}, {7, 2}}) {
+    Case launch("scatter_rows");
+    launch.input("x", DType::f32, 8, 4)
+        .vector("index", DType::i32, {0, 1, 2})
+        .vector("count", DType::i32, {double(count)})
+        .attribute("row_start", int64_t(start))
+        .input("y", DType::f32, 9, 4);
+    if (count > start)
+      launch.expectFault(count);
+    else
+      launch.expectSameBits();
+  }
 }
 
 } // namespace peft::conformance

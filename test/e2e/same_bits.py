@@ -7,7 +7,8 @@ without dropout, of a gemma2 and a phi3, and of the model with --train all: 1, 2
 and 3 threads; rows x
 micro-batches 1x8, 2x4 and 8x1, untrained rows among them; ten --schedule-seeds,
 each of which must move at least a quarter of the launches; A-projections of one
-input together and one by one; every CPU path that this chip has. Needs numpy only. The last line counts what passed.
+input together and one by one; activations kept and recomputed; every CPU path
+that this chip has. Needs numpy only. The last line counts what passed.
 """
 
 import argparse
@@ -94,13 +95,14 @@ class Bench:
         self.model = f"{directory}/{model}"
         self.adapter = "lora" if variant in OTHER_MODELS else variant
 
-    def plan(self, batch, grouped=True):
-        key = f"{batch}" if grouped else f"{batch}-ungrouped"
+    def plan(self, batch, grouped=True, recompute="none"):
+        key = f"{batch}-{'grouped' if grouped else 'single'}-{recompute}"
         if key not in self.plans:
             path = f"{self.directory}/{self.variant}-{self.compute}-{key}.plan"
             command = [f"{self.binaries}/peftc", "compile"]
             command += [self.model, "--compute", self.compute]
             command += ["--batch", str(batch), "--seq", str(SEQ), "-o", path]
+            command += ["--recompute", recompute]
             if self.variant == "all":
                 command += ["--train", "all"]
             else:
@@ -126,21 +128,15 @@ class Bench:
             )
         return done.stdout + done.stderr
 
-    def train(self, batch=2, threads=1, path=None, schedule=None, grouped=True):
+    def train(self, batch=2, threads=1, path=None, schedule=None, grouped=True,
+              recompute="none"):
         """(SHA-256 of what was trained, what was printed); `schedule` is a
         seed and a mode"""
-<<<<<<< HEAD
-        plan = self.plan(batch, grouped)
+        plan = self.plan(batch, grouped, recompute)
         out = f"{self.directory}/out-{os.path.basename(plan)}"
         command = [f"{self.binaries}/peft-run", plan]
-        command += ["--model", f"{self.directory}/model", "-o", out]
-        command += ["--data", f"{self.directory}/data.safetensors"]
-=======
-        out = f"{self.directory}/out-{os.path.basename(self.plan(batch))}"
-        command = [f"{self.binaries}/peft-run", self.plan(batch)]
         command += ["--model", self.model, "-o", out]
         command += ["--data", f"{self.model}/data.safetensors"]
->>>>>>> families
         command += ["--steps", str(STEPS), "--grad-accum", str(ROWS // batch)]
         command += ["--lr", "3e-3", "--seed", "5", "--weight-decay", "0.01"]
         command += ["--threads", str(threads)]
@@ -177,6 +173,10 @@ def variations(quick):
         for mode in ("shuffle", "interleave"):
             arguments = {"schedule": (seed, mode), "threads": 2}
             yield f"{mode}{seed}", arguments, None
+    yield "recompute", {"recompute": "layers"}, None
+    for mode in ("shuffle", "interleave"):
+        arguments = {"recompute": "layers", "threads": 3, "schedule": (1, mode)}
+        yield f"recompute-{mode}", arguments, None
     flags = cpu_flags()
     for path, needed in PATHS.items():
         lacks = sorted(needed - flags)

@@ -1,13 +1,15 @@
 """The comparisons that need PyTorch, transformers and PEFT, live.
 
-usage: run_peers.py --bin DIR [--only golden|adapters|matching|gguf|quantized|gpu] [CASE ...]
+usage: run_peers.py --bin DIR [--only KIND] [CASE ...]
 
 golden: makes the golden files anew, compares peftc with them and them with the
 stored ones. adapters: trains a little and loads the adapter in PEFT, where no
 key may be missing or unexpected, then compares greedy answers. matching:
-check_matching.py, random adapter configs. gguf: check_gguf.py. gpu:
-check_gpu_scripts.py, what bench/ has for a GPU, on the CPU. quantized:
-check_quantizing.py and check_quantized_models.py, bitsandbytes. The last line counts what passed.
+check_matching.py, random adapter configs. gguf: check_gguf.py. merge: check_merge.py.
+llama: check_llama_cpp.py, adapters and merged models in llama.cpp. gpu:
+check_gpu_scripts.py, what bench/ has for a GPU, on the CPU. codes: check_quantizing.py,
+what bitsandbytes quantizes to. quantized: check_quantized_models.py, its directories and
+ours. The last line counts what passed.
 """
 
 import argparse
@@ -29,6 +31,17 @@ import run_golden  # noqa: E402
 import tensor_file  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+
+
+# kind -> (script of this folder, how many of its last lines are shown)
+KINDS = {
+    "matching": ("check_matching.py", 2),
+    "merge": ("check_merge.py", 12),
+    "llama": ("check_llama_cpp.py", 8),
+    "gpu": ("check_gpu_scripts.py", 0),
+    "codes": ("check_quantizing.py", 1),
+    "quantized": ("check_quantized_models.py", 1),
+}
 
 
 def compare_stored(name, live):
@@ -137,38 +150,17 @@ def gguf_test(_):
     print(done.stdout.strip().splitlines()[-1])
 
 
-def matching_test(binaries, _):
-    script = os.path.join(HERE, "check_matching.py")
+def script_test(name, shown, binaries, _):
+    """Runs a script of this folder; shows the last `shown` lines it printed."""
     done = subprocess.run(
-        [sys.executable, script, "--bin", binaries],
+        [sys.executable, os.path.join(HERE, name), "--bin", binaries],
         capture_output=True,
         text=True,
     )
     if done.returncode != 0:
         raise run_golden.Failure((done.stdout + done.stderr).strip()[-2000:])
-    print(done.stdout.strip().splitlines()[-2])
-
-
-def gpu_test(binaries, _):
-    script = os.path.join(HERE, "check_gpu_scripts.py")
-    done = subprocess.run(
-        [sys.executable, script, "--bin", binaries],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise run_golden.Failure((done.stdout + done.stderr).strip()[-2000:])
-
-
-def quantized_test(script, binaries, _):
-    done = subprocess.run(
-        [sys.executable, os.path.join(HERE, script), "--bin", binaries],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise run_golden.Failure((done.stdout + done.stderr).strip()[-2000:])
-    print(done.stdout.strip().splitlines()[-1])
+    if shown:
+        print("\n".join(done.stdout.strip().splitlines()[-shown:]))
 
 
 def main():
@@ -176,7 +168,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bin", required=True)
-    parser.add_argument("--only", choices=["golden", "adapters", "matching", "gguf", "quantized", "gpu"])
+    parser.add_argument("--only", choices=["golden", "adapters", *KINDS, "gguf"])
     parser.add_argument("cases", nargs="*", metavar="CASE")
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
@@ -189,21 +181,16 @@ def main():
             label = f"peers/golden/{name}"
             attempt(label, counts, golden_test, name, options.bin)
         case = models.get_case(name)
-        # check_quantized_models.py has the quantized ones.
+        # check_quantized_models.py has those with a quantized base.
         has_adapter = case["adapter"] is not None and not case["base"]
         if options.only in (None, "adapters") and has_adapter:
             label = f"peers/adapter/{name}"
             attempt(label, counts, adapter_test, name, options.bin)
-    if options.only in (None, "matching"):
-        attempt("peers/matching", counts, matching_test, options.bin)
+    for kind, (script, shown) in KINDS.items():
+        if options.only in (None, kind):
+            attempt(f"peers/{kind}", counts, script_test, script, shown, options.bin)
     if options.only in (None, "gguf"):
         attempt("peers/gguf", counts, gguf_test)
-    if options.only in (None, "quantized"):
-        for script in ("check_quantizing.py", "check_quantized_models.py"):
-            label = f"peers/{script.removesuffix('.py')}"
-            attempt(label, counts, quantized_test, script, options.bin)
-    if options.only in (None, "gpu"):
-        attempt("peers/gpu", counts, gpu_test, options.bin)
     print("{passed} passed, {failed} failed, 0 skipped".format(**counts))
     return 1 if counts["failed"] else 0
 

@@ -133,11 +133,24 @@ TEST(AdapterConfig, WritesLikePython) {
 )");
 }
 
+TEST(AdapterConfig, KeepsTheBiasOfB) {
+  // Only merged, but read: so that merging knows what it was given.
+  auto config = parseAdapterConfig(
+      R"({"peft_type": "LORA", "target_modules": ["q_proj"], "lora_bias": true})",
+      "c");
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_TRUE(config->loraBias);
+  auto again = parseAdapterConfig(writeAdapterConfig(*config), "again");
+  ASSERT_TRUE(again.ok()) << again.status().message();
+  EXPECT_EQ(*again, *config);
+}
+
 TEST(AdapterConfig, RefusesByName) {
   const struct {
     const char *fields, *fragment;
   } cases[] = {
-      {R"("lora_bias": true)", "lora_bias: true is not implemented"},
+      {R"("use_dora": "yes")", "use_dora: must be"},
+      {R"("lora_bias": 1)", "lora_bias: must be"},
       {R"("fan_in_fan_out": true)", "fan_in_fan_out: true is not"},
       {R"("trainable_token_indices": [1])", "trainable_token_indices: [1]"},
       {R"("target_parameters": ["w"])", "target_parameters: [\"w\"]"},

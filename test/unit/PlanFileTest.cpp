@@ -17,6 +17,7 @@ TEST(PlanFile, RoundTripGivesTheSameBytes) {
   plan.modelConfig = "{\n\t\"a\": 1\n}";
   plan.target = "t4";
   launchOf(plan, "micro_step", "embed_fwd").module = "";
+  launchOf(plan, "micro_step", "embed_fwd").recomputed = true;
   std::string bytes = serializePlan(plan);
   EXPECT_EQ(bytes, serializePlan(plan));
   Expected<Plan> back = parsePlan(asBytes(bytes));
@@ -24,6 +25,8 @@ TEST(PlanFile, RoundTripGivesTheSameBytes) {
   EXPECT_EQ(serializePlan(*back), bytes);
   EXPECT_EQ(back->modelConfig, plan.modelConfig);
   EXPECT_EQ(back->entries[0].items.size(), plan.entries[0].items.size());
+  EXPECT_TRUE(launchOf(*back, "micro_step", "embed_fwd").recomputed);
+  EXPECT_FALSE(launchOf(*back, "update", "adamw").recomputed);
   EXPECT_EQ(back->weights.back().slices[0].extent, 4u);
   EXPECT_EQ(launchOf(*back, "update", "adamw").predicate.buffer,
             launchOf(plan, "update", "adamw").predicate.buffer);

@@ -43,6 +43,9 @@ constexpr const char *examples = R"(Examples:
   measure this machine, compile for it
     peft-run step.plan --calibrate -o here.json
     peftc compile DIR --target here.json -o step.plan
+  measure a card's libraries, train with what was the fastest
+    peft-run step.plan --model DIR --tune -o tuned.json
+    peft-run step.plan --model DIR --data train.jsonl -o out --tuned tuned.json
 
 Exit codes: 0, 64 usage, 65 bad input, 70 a bug of ours, 71 does not fit,
 74 I/O, 76 stopped on non-finite values, 78 this machine does not fit.
@@ -91,7 +94,7 @@ void addFiles(CLI::App &app, RunOptions &options) {
       ->type_name("FILE");
   app.add_option("-o,--output", options.output,
                  "directory for the adapter and metrics.jsonl; with "
-                 "--calibrate a file")
+                 "--calibrate and --tune a file")
       ->type_name("DIR");
   app.add_option("--init-adapter", options.initAdapter,
                  "start from this PEFT adapter")
@@ -157,6 +160,11 @@ void addGeneration(CLI::App &app, GenerateOptions &generate) {
   app.add_option("--max-new-tokens", generate.maxNewTokens,
                  "tokens of an answer")
       ->capture_default_str();
+  app.add_option("--log-probs", generate.logProbs,
+                 "write with each answer the logarithms of the probabilities of "
+                 "so many tokens, the likeliest, for each choice")
+      ->check(CLI::Range(1u, 1000u).description(""))
+      ->type_name("N");
   app.add_flag("--chat", generate.chat,
                "put prompts into the model's chat template");
   app.add_option("--adapter", generate.adapter, "answer with this adapter")
@@ -211,6 +219,21 @@ void addMachine(CLI::App &app, RunOptions &options) {
   app.add_flag("--calibrate", options.calibrate,
                "measure the device and write its description to -o FILE.json, "
                "at the shapes of PLAN if there is one");
+  app.add_flag("--tune", options.tune,
+               "measure what the card's libraries offer for PLAN and write the "
+               "choices to -o FILE.json");
+  app.add_option("--tuned", options.tuned,
+                 "use the choices that --tune wrote for this card")
+      ->type_name("FILE");
+  static const std::map<std::string, AttentionMode> attentions = {
+      {"planned", AttentionMode::planned},
+      {"own", AttentionMode::own},
+      {"fast", AttentionMode::fast}};
+  app.add_option("--attention", options.attention,
+                 "on a card: planned (default), own: no library, or fast: a "
+                 "library wherever it can, bits may differ from run to run")
+      ->type_name("NAME")
+      ->transform(oneOf(attentions));
   app.add_flag("--quiet", options.quiet, "only errors and answers");
   app.add_flag("--json", options.json, "a JSON summary on standard output");
 }
@@ -239,6 +262,8 @@ Status refuseIdle(const CLI::App &app) {
     if (app.count(need.flag) && !app.count(need.other))
       return usageError(std::string(need.flag) + " needs " + need.other + ": " +
                         need.why);
+  if (app.count("--log-probs") && !app.count("--answers"))
+    return usageError("--log-probs needs --answers FILE: it is written there");
   if (app.count("--max-new-tokens") && !app.count("--generate") &&
       !app.count("--prompts"))
     return usageError("--max-new-tokens needs --generate or --prompts");

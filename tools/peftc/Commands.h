@@ -16,5 +16,7 @@ peft::Status run(const ImportOptions &options);
 peft::Status run(const CompileOptions &options);
 peft::Status run(const ExplainOptions &options);
 peft::Status run(const AssembleOptions &options);
+peft::Status run(const MergeModelOptions &options);
+peft::Status run(const ExportOptions &options);
 
 #endif // PEFTC_TOOLS_COMMANDS_H

@@ -89,6 +89,7 @@ pipelineOptions(const CompileOptions &options,
   peftc::CompileOptions pipeline;
   pipeline.target = target.name;
   pipeline.device = target.kind == DeviceKind::cuda ? "cuda" : "cpu";
+  pipeline.capability = target.capability();
   pipeline.batch = options.batch;
   pipeline.seq = options.seq;
   PEFT_ASSIGN(pipeline.compute, chooseCompute(options.compute, target));
@@ -100,6 +101,7 @@ pipelineOptions(const CompileOptions &options,
   pipeline.optimizer = options.optimizer;
   pipeline.loraPlusRatio = options.loraPlusRatio.value_or(1);
   pipeline.loraFA = options.loraFA;
+  pipeline.recompute = options.recompute;
   if (options.trainAll)
     return pipeline;
   if (options.adapterFile.empty()) {

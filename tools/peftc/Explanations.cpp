@@ -10,6 +10,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <map>
+#include <tuple>
 
 using namespace peft;
 
@@ -105,12 +106,15 @@ static void printLayerGroups(llvm::raw_ostream &out, const Plan &plan,
                              const MemoryPeak &peak) {
   struct Group {
     std::string kernel, module;
+    bool recomputed = false;
     uint64_t buffers = 0, bytes = 0;
   };
-  std::map<std::pair<std::string, std::string>, Group> groups;
+  std::map<std::tuple<std::string, std::string, bool>, Group> groups;
   for (const auto &each : peak.live) {
     std::string module = withoutLayer(ref(each.module));
-    Group &group = groups[{std::string(each.kernel), module}];
+    Group &group =
+        groups[{std::string(each.kernel), module, each.recomputed}];
+    group.recomputed = each.recomputed;
     group.kernel = each.kernel;
     group.module = module;
     ++group.buffers;
@@ -131,7 +135,8 @@ static void printLayerGroups(llvm::raw_ostream &out, const Plan &plan,
     }
     out << rightColumn(formatBytes(group.bytes), 12) << "  "
         << rightColumn(std::to_string(group.buffers) + " x", 7) << " "
-        << column(group.kernel, 24) << group.module << "\n";
+        << column(group.kernel, 24) << group.module
+        << (group.recomputed ? " (recomputed)" : "") << "\n";
   }
   if (rest)
     out << rightColumn(formatBytes(rest), 12) << "  in "
@@ -175,14 +180,15 @@ Explanation explainPeak(const Plan &plan) {
                                       {"bytes", buffer.size},
                                       {"class", ref(name(buffer.kind))},
                                       {"kernel", ref(each.kernel)},
-                                      {"module", ref(each.module)}});
+                                      {"module", ref(each.module)},
+                                      {"recomputed", each.recomputed}});
     if (index >= shown) {
       rest += buffer.size;
       continue;
     }
     out << rightColumn(formatBytes(buffer.size), 12) << "  "
         << column(name(buffer.kind), 12) << column(each.kernel, 24)
-        << each.module << "\n";
+        << each.module << (each.recomputed ? " (recomputed)" : "") << "\n";
   }
   if (rest)
     out << rightColumn(formatBytes(rest), 12) << "  in "
@@ -296,13 +302,15 @@ Expected<Explanation> explainName(const Plan &plan, const std::string &wanted) {
       out << "  " << column(entry.str(), 11)
           << rightColumn(std::to_string(use->item), 6) << "  "
           << column(access.str(), 8) << use->kernel << "." << use->operand
-          << "  " << use->module << "\n";
+          << "  " << use->module << (use->recomputed ? " (recomputed)" : "")
+          << "\n";
       users.push_back(llvm::json::Object{{"entry", entry},
                                          {"item", use->item},
                                          {"access", access},
                                          {"kernel", ref(use->kernel)},
                                          {"operand", ref(use->operand)},
-                                         {"module", ref(use->module)}});
+                                         {"module", ref(use->module)},
+                                         {"recomputed", use->recomputed}});
     }
     buffers.push_back(llvm::json::Object{{"buffer", buffer.name},
                                          {"bytes", buffer.size},

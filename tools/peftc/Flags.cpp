@@ -15,6 +15,7 @@ constexpr const char *examples = R"(Examples:
   peftc compile model.mlir --lora-rank 16 --batch 4 --seq 256 -o step.plan
   peftc explain step.plan --peak
   peftc estimate config.json --lora-rank 16 --batch 1 --seq 2048
+  peftc merge SmolLM2-135M-Instruct --adapter out -o merged
 
 Exit codes: 0, 64 usage, 65 bad input, 70 a bug of ours, 71 does not fit,
 74 I/O.)";
@@ -49,6 +50,15 @@ constexpr const char *explainExamples = R"(Examples:
 constexpr const char *assembleExamples = R"(Examples:
   peftc explain step.plan --text > step.plan.mlir
   peftc assemble step.plan.mlir -o again.plan   # the same bytes)";
+
+constexpr const char *mergeExamples = R"(Examples:
+  peftc merge SmolLM2-135M-Instruct --adapter out -o merged
+  peftc merge DIR --adapter out --type f32 -o merged
+  peftc merge DIR --adapter out --untie -o merged   # an adapter on a tied head)";
+
+constexpr const char *exportExamples = R"(Examples:
+  peftc export --gguf out --model SmolLM2-135M-Instruct -o adapter.gguf
+  llama-cli -m base.gguf --lora adapter.gguf)";
 
 constexpr const char *adapterGroup = "ADAPTER";
 constexpr const char *trainingGroup = "TRAINING OF THE ADAPTER";
@@ -177,8 +187,11 @@ void addCompileFlags(CLI::App &app, CompileOptions &options) {
          },
          "q, k, v (and gate, up) through their A in one launch: on, off (on)")
       ->check(CLI::IsMember({"on", "off"}));
-  app.add_option("--recompute", "activations to recompute: none")
-      ->check(CLI::IsMember({"none"}));
+  app.add_option("--recompute", options.recompute,
+                 "activations that are not kept: none, or layers: those inside "
+                 "a layer are computed again from its input")
+      ->check(CLI::IsMember({"none", "layers"}))
+      ->capture_default_str();
   app.add_option("--optimizer", options.optimizer,
                  "adamw, or adamw8bit: moments in a byte each")
       ->check(CLI::IsMember({"adamw", "adamw8bit"}))
@@ -205,6 +218,46 @@ void addExplainFlags(CLI::App &app, ExplainOptions &options) {
   app.add_flag("--json", options.json, "print one JSON object");
 }
 
+void addMergeFlags(CLI::App &app, MergeModelOptions &options) {
+  app.add_option("MODEL", options.model,
+                 "model directory, or org/name in the local hub cache")
+      ->required();
+  app.add_option("--adapter", options.adapter, "PEFT adapter")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("-o,--output", options.output,
+                 "the merged model: a directory that is absent or empty")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("--type", options.dtype,
+                 "of the weights: stored (as the model has each), bf16, f16, "
+                 "f32")
+      ->check(CLI::IsMember({"stored", "bf16", "f16", "f32"}))
+      ->capture_default_str();
+  app.add_flag("--untie", options.untie,
+               "store embedding and head apart where the adapter changes one");
+  app.add_option("--shard-size", options.shardBytes,
+                 "most bytes of one file (5GB)")
+      ->transform(CLI::AsSizeValue(true))
+      ->type_name("SIZE");
+  app.add_flag("--quiet", options.quiet, "print errors only");
+  app.add_flag("--json", options.json, "print one JSON object");
+}
+
+void addExportFlags(CLI::App &app, ExportOptions &options) {
+  app.add_option("--gguf", options.adapter,
+                 "PEFT adapter to write as llama.cpp's")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("--model", options.model, "the adapter's base model")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("-o,--output", options.output, "the GGUF file")
+      ->required()
+      ->type_name("FILE");
+  app.add_flag("--quiet", options.quiet, "print errors only");
+}
+
 /// The subcommands and where their flags go.
 struct Parser {
   CLI::App app{"Compiles the training step of a language model into a plan.",
@@ -213,6 +266,8 @@ struct Parser {
   CompileOptions compile, estimate;
   ExplainOptions explain;
   AssembleOptions assemble;
+  MergeModelOptions merge;
+  ExportOptions exporting;
 
   CLI::App *add(const char *name, const char *what, const char *footer) {
     CLI::App *command = app.add_subcommand(name, what);
@@ -251,6 +306,11 @@ struct Parser {
         ->required();
     command->add_option("-o,--output", assemble.output, "the plan")->required();
     command->add_flag("--quiet", assemble.quiet, "print errors only");
+    addMergeFlags(
+        *add("merge", "a model and an adapter as one model", mergeExamples),
+        merge);
+    addExportFlags(
+        *add("export", "an adapter for llama.cpp", exportExamples), exporting);
   }
 
   /// With `--train all` there is no adapter to describe, and with `--adapter`
@@ -281,6 +341,10 @@ struct Parser {
       return estimate;
     if (app.got_subcommand("explain"))
       return explain;
+    if (app.got_subcommand("merge"))
+      return merge;
+    if (app.got_subcommand("export"))
+      return exporting;
     return assemble;
   }
 };

@@ -10,7 +10,8 @@
 
 /// Text to print (--help, --version), or the options of a subcommand.
 using CommandLine = std::variant<std::string, ImportOptions, CompileOptions,
-                                 ExplainOptions, AssembleOptions>;
+                                 ExplainOptions, AssembleOptions,
+                                 MergeModelOptions, ExportOptions>;
 
 peft::Expected<CommandLine> parseCommandLine(int argc, char **argv);
 

@@ -20,7 +20,6 @@ constexpr Later later[] = {
     {"--host-memory", "", "nothing is offloaded"},
     {"--shard", "", "there is one rank"},
     {"--tensor-parallel", "", "there is one rank"},
-    {"--recompute", "layers", "every activation is kept"},
     {"--generate-batch", "", "peft-run --generate answers one row at a time"},
     {"--generate-tokens", "", "peft-run --generate recomputes the row"},
     {"--html", "", "peftc explain prints text, or --json"},

@@ -39,6 +39,7 @@ struct CompileOptions {
   std::string compute; ///< empty: the target's default
   std::string optimizer = "adamw";
   std::string target;  ///< name or file; empty: cpu
+  std::string recompute = "none"; ///< none or layers
   int64_t batch = 1;
   int64_t seq = 2048;
   bool groupDownProjections = true;
@@ -56,6 +57,20 @@ struct ExplainOptions {
   bool dtypes = false;
   bool text = false;
   bool json = false;
+};
+
+struct MergeModelOptions {
+  std::string model, adapter, output;
+  std::string dtype = "stored"; ///< stored, bf16, f16 or f32
+  bool untie = false;
+  uint64_t shardBytes = 5'000'000'000;
+  bool quiet = false;
+  bool json = false;
+};
+
+struct ExportOptions {
+  std::string adapter, model, output;
+  bool quiet = false;
 };
 
 struct AssembleOptions {

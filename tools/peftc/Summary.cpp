@@ -93,7 +93,10 @@ std::string CompileSummary::text(const Plan &plan) const {
   out << memory(plan);
   peftc::StepCost cost = peftc::stepCost(plan);
   out << "work: " << formatCount(cost.flops("micro_step"))
-      << "FLOP per micro-step, if every token is trained\n";
+      << "FLOP per micro-step, ";
+  if (double again = cost.recomputedFlops("micro_step"))
+    out << formatCount(again) << "FLOP of it recomputed, ";
+  out << "if every token is trained\n";
   if (target)
     out << describeFit(plan, *target);
   if (!output.empty())
@@ -128,6 +131,8 @@ std::string CompileSummary::json(const Plan &plan) const {
                             {"mapped_bytes", totals.mappedBytes},
                             {"ratio_to_lower_bound", ratioToBound(totals)},
                             {"micro_step_flops", cost.flops("micro_step")},
+                            {"recomputed_flops",
+                             cost.recomputedFlops("micro_step")},
                             {"target", plan.target},
                             {"notes", std::move(noted)}};
   if (target) {

@@ -35,12 +35,14 @@ struct KernelCost {
   /// Sum over the launches of the larger of work / rate and bytes / bandwidth,
   /// and of what a launch costs; 0 without a target.
   double seconds = 0;
+  double recomputedFlops = 0; ///< of `flops`, in launches that repeat others
 };
 
 struct StepCost {
   std::vector<KernelCost> kernels; ///< in order of first appearance
 
   double flops(std::string_view entry) const;
+  double recomputedFlops(std::string_view entry) const;
   double bytes(std::string_view entry) const;
   uint64_t launches(std::string_view entry) const;
   /// A prediction: as if every launch ran at the target's full rates, one after

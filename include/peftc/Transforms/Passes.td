@@ -121,13 +121,50 @@ def Differentiate : Pass<"peft-differentiate", "::mlir::ModuleOp"> {
   let dependentDialects = ["::peftc::nn::NNDialect", "::peftc::lora::LoraDialect"];
 }
 
+def ChooseRecompute : Pass<"peft-choose-recompute", "::mlir::ModuleOp"> {
+  let summary = "mark the forward values that backward computes again";
+  let description = [{
+    Before: the step, in which every forward value that backward reads is kept.
+    After: ops of the forward pass carry `nn.not_kept`, the numbers of their
+    results that are not. `policy=layers` marks all that only its own layer
+    reads, so that what is kept of a layer is what it hands to the next: one
+    hidden state. A layer is what has one number in its Hugging Face name
+    (`model.layers.7`). Only a decision, so that `peft-rematerialize` serves
+    every way of making it.
+    (* example filepath=test/Transforms/choose-recompute.mlir *)
+  }];
+  let options = [
+    Option<"policy", "policy", "std::string", "\"none\"", "none or layers">
+  ];
+  let statistics = [Statistic<"chosen", "values-not-kept", "Number of values marked">];
+}
+
+def Rematerialize : Pass<"peft-rematerialize", "::mlir::ModuleOp"> {
+  let summary = "compute forward values that are not kept again in backward";
+  let description = [{
+    Before: ops of the forward pass may carry `nn.not_kept`. After: no backward
+    op reads a value so marked; each reads a clone, which stands just before the
+    first backward op that needs it and is marked `nn.recomputed`. Only what
+    some backward op reads is cloned, and of a `lora.linear` only the
+    projection where that is enough. Clones run the same kernels on the same
+    inputs, dropout included: no bit changes. Before the conversion, so that the
+    memory planner sees the shorter lifetimes.
+    (* example filepath=test/Transforms/rematerialize.mlir *)
+  }];
+  let statistics = [
+    Statistic<"opsRecomputed", "ops-recomputed", "Number of forward ops that run again">,
+    Statistic<"bytesNotKept", "bytes-not-kept", "Bytes that backward reads and that are computed again">
+  ];
+  let dependentDialects = ["::peftc::lora::LoraDialect"];
+}
+
 def VerifyStage : Pass<"peft-verify-stage", "::mlir::ModuleOp"> {
   let summary = "refuse what a finished stage should have removed";
   let description = [{
     Runs after each stage of the pipeline and names the first op that does not
     belong: `model` has no trainable parameter and no backward op, `adapted` has
-    at least one trainable parameter, `step` has static shapes and only the
-    entry points, `planned` has only the plan dialect with every offset set.
+    at least one trainable parameter, `step` has static shapes, only the
+    entry points and no value that is marked as not kept, `planned` has only the plan dialect with every offset set.
     Separate so that a broken pass is found where it broke.
     (* example filepath=test/Transforms/verify-stage.mlir *)
   }];
@@ -145,7 +182,8 @@ def ConvertToPlan : Pass<"peft-convert-to-plan", "::mlir::ModuleOp"> {
     memory early, gradient sums and the optimizer on a second stream. Which
     kernel runs is decided here; where bytes lie is not. For a CUDA `device` the
     frozen weights are buffers of arena 0 that start from their files, and the
-    scratch that only the CPU device uses is in arena 1, pageable. The one pass
+    scratch that only the CPU device uses is in arena 1, pageable; with the
+    `capability` of the card each attention names its engine. The one pass
     that knows both sides.
 
     Adapters of one input (q, k and v; gate and up) are projected down by one
@@ -159,7 +197,8 @@ def ConvertToPlan : Pass<"peft-convert-to-plan", "::mlir::ModuleOp"> {
     Option<"target", "target", "std::string", "\"cpu\"", "name of the target">,
     Option<"device", "device", "std::string", "\"cpu\"", "kind of the target: cpu or cuda">,
     Option<"convertWeights", "convert-weights", "bool", "false", "on a card, keep the frozen weights that matrix products read in the compute type">,
-    Option<"groupDownProjections", "group-down-projections", "bool", "true", "project the adapters of one input down by one launch">
+    Option<"groupDownProjections", "group-down-projections", "bool", "true", "project the adapters of one input down by one launch">,
+    Option<"capability", "capability", "int64_t", "0", "of the card, 90 for 9.0: which engines of attention its library has (0: none)">
   ];
   let statistics = [Statistic<"launches", "launches", "Number of launches">];
   let dependentDialects = ["::peftc::plan::PlanDialect"];

@@ -1,6 +1,8 @@
 //===- Bound.cpp - a program with addresses -------------------------------===//
 #include "Bound.h"
 
+#include "LibraryAttention.h"
+
 #include "cuda/MultiTensor.h"
 #include "cuda/library/Libraries.h"
 #include "peft/KernelSpec.h"
@@ -83,6 +85,8 @@ Expected<Call> BoundProgram::bind(const Places &places, uint32_t entry,
   call.operands = operands.back();
   call.attributes = attributes.back();
   PEFT_ASSIGN(uint64_t need, workspaceBytes(*places.plan, launch));
+  if (const AttentionChoice *choice = places.attention->find(entry, item))
+    need = std::max(need, choice->needBytes());
   setWorkspace(places, source.stream, launch, need, call);
   if (launch.predicate.buffer != none) {
     PEFT_ASSIGN(Operand value, operandOf(places, launch.predicate.buffer));
@@ -189,20 +193,61 @@ Expected<BoundStep> BoundProgram::addStep(const Places &places, uint32_t entry,
   return bound;
 }
 
+/// A launch of attention that the library does: up to three blocks, since a
+/// library is stopped only as a whole. With segments the card looks up first
+/// which of the two ways is open.
+void BoundProgram::addLibraryAttention(uint32_t stream,
+                                       const AttentionChoice &choice,
+                                       BoundStep own) {
+  BoundStep library = own;
+  library.run = [choice](const Call &call) {
+    return runLibraryAttention(call, choice);
+  };
+  auto add = [&](bool conditional, BoundStep step) {
+    Gate gate = step.call.gate;
+    blocks.push_back({stream, conditional, gate, {std::move(step)}});
+  };
+  if (!choice.areas.hasGates)
+    return add(library.call.gate.value != nullptr, std::move(library));
+  auto *gates = reinterpret_cast<AttentionGates *>(own.call.workspace +
+                                                   choice.areas.gates);
+  BoundStep choose = own;
+  choose.run = [gates, backward = choice.problem.backward](const Call &call) {
+    return openAttentionGates(call, backward, gates);
+  };
+  library.call.gate = {&gates->library, 0};
+  own.call.gate = {&gates->own, 0};
+  // One launch of the plan is counted once.
+  library.launches = own.launches = 0;
+  add(false, std::move(choose));
+  add(true, std::move(library));
+  add(false, std::move(own));
+}
+
 Status BoundProgram::addBlock(const Places &places, uint32_t entry,
                               const ProgramBlock &block, Tables &tables) {
-  BoundBlock bound;
-  bound.stream = block.stream;
-  bound.conditional = block.conditional;
+  BoundBlock bound{block.stream, block.conditional, {}, {}};
+  auto close = [&] {
+    if (!bound.steps.empty())
+      blocks.push_back(std::move(bound));
+    bound = {block.stream, block.conditional, {}, {}};
+  };
   for (const ProgramStep &step : block.steps) {
     auto added = addStep(places, entry, step, tables);
     if (!added.ok())
       return added.status().in(
           describeItem(places.plan->entries[entry], step.items.front()));
+    const AttentionChoice *choice =
+        places.attention->find(entry, step.items.front());
+    if (choice && choice->graph) {
+      close();
+      addLibraryAttention(block.stream, *choice, std::move(*added));
+      continue;
+    }
     bound.gate = added->call.gate;
     bound.steps.push_back(std::move(*added));
   }
-  blocks.push_back(std::move(bound));
+  close();
   return {};
 }
 

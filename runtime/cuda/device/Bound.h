@@ -4,6 +4,7 @@
 
 #include "Memory.h"
 #include "cuda/Call.h"
+#include "cuda/plan/AttentionChoices.h"
 #include "cuda/plan/Extra.h"
 #include "cuda/plan/Program.h"
 
@@ -23,6 +24,7 @@ struct Places {
   FaultSlot *faults = nullptr;
   std::span<const FaultOwner> faultOwners;
   Libraries *libraries = nullptr;
+  const AttentionChoices *attention = nullptr;
 
   std::byte *of(uint32_t buffer) const; ///< null for none
 };
@@ -75,6 +77,8 @@ private:
                   const ProgramBlock &block, Tables &tables);
   Expected<BoundStep> addStep(const Places &places, uint32_t entry,
                               const ProgramStep &step, Tables &tables);
+  void addLibraryAttention(uint32_t stream, const AttentionChoice &choice,
+                           BoundStep own);
   Expected<Call> bind(const Places &places, uint32_t entry, uint32_t item);
 
   // What the calls' spans point to.

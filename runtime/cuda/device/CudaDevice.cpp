@@ -33,6 +33,11 @@ void CudaDevice::abandon() {
     block->abandon();
   if (libraries)
     libraries->abandoned = true;
+  if (attentionLibrary) {
+    attentionLibrary->abandon();
+    // Freeing a graph calls the driver; it goes with the process.
+    (void)new AttentionChoices(attention);
+  }
 }
 
 /// An error of the driver may be one of an earlier launch, and every later call

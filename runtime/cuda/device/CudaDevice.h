@@ -24,7 +24,8 @@ enum class RunMode : uint8_t { graph, direct };
 
 class CudaDevice final : public Device {
 public:
-  CudaDevice(Card card, RunMode mode) : card(std::move(card)), mode(mode) {}
+  CudaDevice(Card card, RunMode mode, const DeviceOptions &options)
+      : card(std::move(card)), mode(mode), options(options) {}
   ~CudaDevice() override;
 
   Status load(const Plan &plan, WeightBytes weights) override;
@@ -44,6 +45,8 @@ public:
   MemoryUse memoryUse() const override;
   std::vector<LedgerRow> ledger() const override;
   ScheduleReport schedule(uint32_t entry) const override;
+  std::vector<std::string> notes() const override;
+  Expected<Tuning> tune() override;
   std::vector<KernelTime> kernelTimes() const override;
   unsigned threads() const override { return 1; }
   Machine machine() const override;
@@ -51,6 +54,7 @@ public:
 
 private:
   Status loadAll();
+  Status openLibraries();
   Status allocate();
   Status uploadWeights();
   Status bindPrograms();
@@ -77,6 +81,7 @@ private:
 
   Card card;
   RunMode mode;
+  DeviceOptions options;
   const Plan *plan = nullptr;
   WeightBytes weights;
   WeightLayout weightLayout;
@@ -89,6 +94,8 @@ private:
   Returns returns;
   Queue queue;
   std::unique_ptr<Libraries> libraries;
+  std::unique_ptr<AttentionLibrary> attentionLibrary; ///< null: not used
+  AttentionChoices attention;
   std::vector<std::unique_ptr<BoundProgram>> programs; ///< by entry
   std::vector<cudaGraphExec_t> graphs;                 ///< by entry
   std::vector<uint64_t> highWater;                     ///< by arena

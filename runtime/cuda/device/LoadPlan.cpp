@@ -30,10 +30,11 @@ Status CudaDevice::loadAll() {
   PEFT_ASSIGN(uint64_t free, freeBytes());
   cardBytes = properties.totalGlobalMem;
   usedBefore = cardBytes - std::min<uint64_t>(free, cardBytes);
-  PEFT_ASSIGN(DeviceTotals totals, deviceTotals(*plan));
-  PEFT_TRY(checkFits(*plan, totals, free));
+  PEFT_TRY(openLibraries());
+  PEFT_ASSIGN(DeviceTotals totals, deviceTotals(*plan, &attention));
+  PEFT_ASSIGN(uint64_t unused, freeBytes());
+  PEFT_TRY(checkFits(*plan, totals, unused));
   PEFT_TRY(allocate());
-  PEFT_ASSIGN(libraries, Libraries::create());
   PEFT_TRY(queue.create(*plan));
   PEFT_TRY(staging.create());
   PEFT_TRY(returns.create(faults));
@@ -48,6 +49,31 @@ Status CudaDevice::loadAll() {
   return {};
 }
 
+/// Libraries decide before anything is allocated: the workspaces depend on it.
+Status CudaDevice::openLibraries() {
+  PEFT_ASSIGN(libraries, Libraries::create());
+  std::string missing;
+  if (options.attention == AttentionMode::fast ||
+      wantsAttentionLibrary(*plan, options.attention)) {
+    auto opened = openAttentionLibrary();
+    if (opened.ok())
+      attentionLibrary = std::move(*opened);
+    else if (opened.status().code() == Code::unsuitable)
+      missing = opened.status().message();
+    else
+      return opened.status();
+  }
+  if (options.tuning) {
+    PEFT_TRY(checkTuning(*options.tuning, card.name, libraries->name(),
+                         attentionLibrary ? attentionLibrary->name() : ""));
+    libraries->tuning = options.tuning.get();
+  }
+  PEFT_ASSIGN(attention, AttentionChoices::make(
+                             *plan, attentionLibrary.get(), missing,
+                             options.attention, options.tuning.get()));
+  return {};
+}
+
 Status CudaDevice::allocate() {
   for (size_t i = 0; i < plan->arenas.size(); ++i) {
     const Arena &arena = plan->arenas[i];
@@ -58,7 +84,7 @@ Status CudaDevice::allocate() {
   weightLayout = layOutWeights(*plan);
   PEFT_ASSIGN(weightBlock, Block::create(Space::device, weightLayout.bytes,
                                          "mapped weights"));
-  PEFT_ASSIGN(std::vector<uint64_t> needs, scratchBytes(*plan));
+  PEFT_ASSIGN(std::vector<uint64_t> needs, scratchBytes(*plan, &attention));
   for (uint64_t bytes : needs) {
     PEFT_ASSIGN(Block block, Block::create(Space::device, bytes, "scratch"));
     scratch.push_back(std::move(block));
@@ -101,6 +127,7 @@ Status CudaDevice::bindPrograms() {
   places.faults = reinterpret_cast<FaultSlot *>(faults.data());
   places.faultOwners = faultOwners;
   places.libraries = libraries.get();
+  places.attention = &attention;
   for (uint32_t i = 0; i < plan->entries.size(); ++i) {
     auto program = BoundProgram::build(places, i, tables);
     if (!program.ok())
@@ -160,6 +187,17 @@ Status CudaDevice::captureEntries() {
 // The ledger
 //===----------------------------------------------------------------------===//
 
+std::vector<std::string> CudaDevice::notes() const {
+  std::vector<std::string> lines;
+  for (const std::string &line : attention.describe())
+    lines.push_back("attention: " + line);
+  if (options.tuning)
+    lines.push_back("products: " + std::to_string(libraries->tunedCount()) +
+                    " of " + std::to_string(libraries->choices.size()) +
+                    " shapes as measured by peft-run --tune");
+  return lines;
+}
+
 std::vector<LedgerRow> CudaDevice::ledger() const {
   std::vector<LedgerRow> rows;
   auto add = [&](std::string name, uint64_t planned, uint64_t measured,
@@ -177,6 +215,9 @@ std::vector<LedgerRow> CudaDevice::ledger() const {
     scratchSum += block.size();
   add("library workspaces outside the plan", 0, scratchSum);
   add("tables and fault slots", 0, tableBlock.size() + faults.size());
+  if (attentionLibrary)
+    add("of the workspaces, what " + attentionLibrary->name() + " uses", 0,
+        attention.libraryBytes());
   add("code, libraries and graphs", 0, besideBlocks);
   add("in use before: context and other programs", 0, usedBefore);
   add("staging", 0,

@@ -30,7 +30,7 @@ static Expected<std::unique_ptr<Device>> create(unsigned index,
   if (options.scheduleSeed)
     return usageError("--schedule-seed is for the CPU device; give --device "
                       "cpu with it");
-  return std::unique_ptr<Device>(new CudaDevice(std::move(card), mode));
+  return std::unique_ptr<Device>(new CudaDevice(std::move(card), mode, options));
 }
 
 } // namespace peft::cuda

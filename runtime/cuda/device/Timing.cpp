@@ -8,6 +8,7 @@
 #include "CudaDevice.h"
 
 #include <algorithm>
+#include <map>
 
 namespace peft::cuda {
 
@@ -102,12 +103,18 @@ Status CudaDevice::trace(uint32_t entry, std::vector<ItemTime> &found) {
   std::vector<TimedStep> steps;
   PEFT_TRY(runTimed(entry, steps));
   found.clear();
+  std::map<uint32_t, size_t> places; // by item: several steps may be of one
   for (const TimedStep &timed : steps) {
     const std::vector<uint32_t> &items = timed.step->items;
     double part = (timed.end - timed.begin) / static_cast<double>(items.size());
     for (size_t i = 0; i < items.size(); ++i) {
       double begin = timed.begin + part * static_cast<double>(i);
-      found.push_back({items[i], begin, begin + part});
+      auto [place, added] = places.emplace(items[i], found.size());
+      if (added)
+        found.push_back({items[i], begin, begin + part});
+      else
+        found[place->second].end =
+            std::max(found[place->second].end, begin + part);
     }
   }
   std::stable_sort(found.begin(), found.end(),

@@ -112,6 +112,13 @@ AttentionShape readShape(const Call &call, uint64_t rows,
   return shape;
 }
 
+/// Rows of whole 16 byte chunks, and a size that the tensor kernels have.
+bool fitsTensorCores(const AttentionShape &shape, DType type) {
+  return type != DType::f32 && shape.headDim % 8 == 0 && shape.headDim <= 256;
+}
+
+} // namespace
+
 Status fillRanges(const Call &call, const AttentionShape &shape) {
   if (!shape.segments)
     return {};
@@ -120,20 +127,31 @@ Status fillRanges(const Call &call, const AttentionShape &shape) {
                 segmentRanges, shape);
 }
 
-/// Rows of whole 16 byte chunks, and a size that the tensor kernels have.
-bool fitsTensorCores(const AttentionShape &shape, DType type) {
-  return type != DType::f32 && shape.headDim % 8 == 0 && shape.headDim <= 256;
-}
-
-} // namespace
-
-Status attention_fwd(const Call &call) {
+AttentionShape forwardShape(const Call &call) {
   namespace op = kernels::attention_fwd;
   AttentionShape shape = readShape(
       call, call[op::q].rows, call[op::segments],
       {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale,
        op::softcap});
   shape.ranges = reinterpret_cast<SegmentRange *>(call.workspace);
+  return shape;
+}
+
+AttentionShape backwardShape(const Call &call) {
+  namespace op = kernels::attention_bwd;
+  AttentionShape shape = readShape(
+      call, call[op::q].rows, call[op::segments],
+      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale,
+       op::softcap});
+  shape.ranges = reinterpret_cast<SegmentRange *>(
+      call.workspace +
+      cudaAreaBytes(shape.rows() * shape.heads * sizeof(QueryNumbers)));
+  return shape;
+}
+
+Status attention_fwd(const Call &call) {
+  namespace op = kernels::attention_fwd;
+  const AttentionShape shape = forwardShape(call);
   const ForwardOperands operands = {call[op::q], call[op::k], call[op::v],
                                     call[op::o], call[op::lse]};
   if (Status status = fillRanges(call, shape); !status.ok())
@@ -145,15 +163,9 @@ Status attention_fwd(const Call &call) {
 
 Status attention_bwd(const Call &call) {
   namespace op = kernels::attention_bwd;
-  AttentionShape shape = readShape(
-      call, call[op::q].rows, call[op::segments],
-      {op::seq, op::heads, op::kv_heads, op::head_dim, op::window, op::scale,
-       op::softcap});
+  const AttentionShape shape = backwardShape(call);
   const uint64_t entries = shape.rows() * shape.heads;
   QueryNumbers *numbers = reinterpret_cast<QueryNumbers *>(call.workspace);
-  shape.ranges = reinterpret_cast<SegmentRange *>(
-      call.workspace +
-      cudaAreaBytes(entries * sizeof(QueryNumbers)));
   const BackwardOperands operands = {call[op::q],  call[op::k],  call[op::v],
                                      call[op::d_o], call[op::dq], call[op::dk],
                                      call[op::dv], numbers};

@@ -43,6 +43,12 @@ Status plainForward(const Call &call, const AttentionShape &shape,
 Status plainBackward(const Call &call, const AttentionShape &shape,
                      const BackwardOperands &operands);
 
+/// Sizes of a call of attention_fwd or attention_bwd, with `ranges` at its place
+/// in the call's workspace, and the kernel that fills them.
+AttentionShape forwardShape(const Call &call);
+AttentionShape backwardShape(const Call &call);
+Status fillRanges(const Call &call, const AttentionShape &shape);
+
 } // namespace peft::cuda
 
 #endif // PEFT_CUDA_KERNELS_ATTENTIONENGINES_H

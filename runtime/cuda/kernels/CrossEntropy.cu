@@ -53,7 +53,7 @@ __device__ RowSum joinWarp(RowSum sum) {
 }
 
 __device__ RowSum joinBlock(RowSum sum) {
-  __shared__ float largest[32], total[32];
+  __shared__ float largest[blockThreads / 32], total[blockThreads / 32];
   sum = joinWarp(sum);
   if (threadIdx.x % 32 == 0) {
     largest[threadIdx.x / 32] = sum.largest;

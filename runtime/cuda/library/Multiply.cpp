@@ -10,6 +10,7 @@
 #include "Libraries.h"
 
 #include <string>
+#include <tuple>
 
 namespace peft::cuda {
 
@@ -129,33 +130,32 @@ Expected<bool> isOrdered(const CublasLt &lt,
          scheme == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
 }
 
-Expected<ProductChoice> choose(const Libraries &libraries,
-                               const ProductShape &shape) {
-  const CublasLt &lt = *libraries.lt;
-  Descriptors descriptors(lt);
-  PEFT_TRY(descriptors.describe(shape, nullptr));
-  PEFT_TRY(descriptors.prefer(shape.workspaceBytes));
-  constexpr int most = 8;
-  cublasLtMatmulHeuristicResult_t candidates[most] = {};
-  int found = 0;
-  cublasStatus_t status = lt.cublasLtMatmulAlgoGetHeuristic(
-      libraries.handle, descriptors.operation, descriptors.a, descriptors.b,
-      descriptors.c, descriptors.c, descriptors.preference, most, candidates,
-      &found);
-  ProductChoice choice;
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED)
-    return choice;
-  PEFT_TRY(descriptors.check(status, "cublasLtMatmulAlgoGetHeuristic"));
-  for (int i = 0; i < found; ++i) {
-    if (candidates[i].state != CUBLAS_STATUS_SUCCESS ||
-        candidates[i].workspaceSize > shape.workspaceBytes)
-      continue;
-    PEFT_ASSIGN(bool ordered, isOrdered(lt, candidates[i].algo));
-    if (!ordered)
-      continue;
-    return ProductChoice{true, candidates[i].algo, candidates[i].workspaceSize};
+/// What the library says about an algorithm, as TunedProduct::algorithm.
+/// What it does not tell stays 0.
+void describeAlgorithm(const CublasLt &lt, ProductChoice &choice) {
+  constexpr cublasLtMatmulAlgoConfigAttributes_t attributes[] = {
+      CUBLASLT_ALGO_CONFIG_ID,
+      CUBLASLT_ALGO_CONFIG_TILE_ID,
+      CUBLASLT_ALGO_CONFIG_STAGES_ID,
+      CUBLASLT_ALGO_CONFIG_SPLITK_NUM,
+      CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+      CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING,
+      CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION,
+      CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID,
+      CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID};
+  static_assert(std::size(attributes) ==
+                std::tuple_size_v<decltype(choice.description)>);
+  for (size_t i = 0; i < std::size(attributes); ++i) {
+    // The last two are of 16 bits; the rest of the word stays zero.
+    size_t written = 0;
+    const bool narrow = i >= 7;
+    uint32_t word = 0;
+    if (lt.cublasLtMatmulAlgoConfigGetAttribute(
+            &choice.algorithm, attributes[i], &word,
+            narrow ? sizeof(uint16_t) : sizeof(uint32_t),
+            &written) == CUBLAS_STATUS_SUCCESS)
+      choice.description[i] = word;
   }
-  return choice;
 }
 
 } // namespace
@@ -163,6 +163,13 @@ Expected<ProductChoice> choose(const Libraries &libraries,
 Libraries::~Libraries() {
   if (handle && !abandoned)
     lt->cublasLtDestroy(handle);
+}
+
+std::string Libraries::name() const {
+  const size_t version = lt->cublasLtGetVersion();
+  return "cuBLASLt " + std::to_string(version / 10000) + "." +
+         std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100);
 }
 
 Expected<std::unique_ptr<Libraries>> Libraries::create() {
@@ -175,17 +182,37 @@ Expected<std::unique_ptr<Libraries>> Libraries::create() {
   return libraries;
 }
 
-Status Libraries::prepare(const LinearWork &work, uint64_t workspaceBytes) {
-  for (const LinearStep &step : work.steps) {
-    if (step.kind != LinearStep::Kind::product)
+Expected<std::vector<ProductChoice>>
+Libraries::candidates(const ProductShape &shape, uint32_t most) const {
+  Descriptors descriptors(*lt);
+  PEFT_TRY(descriptors.describe(shape, nullptr));
+  PEFT_TRY(descriptors.prefer(shape.workspaceBytes));
+  std::vector<cublasLtMatmulHeuristicResult_t> proposed(most);
+  int found = 0;
+  cublasStatus_t status = lt->cublasLtMatmulAlgoGetHeuristic(
+      handle, descriptors.operation, descriptors.a, descriptors.b,
+      descriptors.c, descriptors.c, descriptors.preference,
+      static_cast<int>(most), proposed.data(), &found);
+  std::vector<ProductChoice> fitting;
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED)
+    return fitting;
+  PEFT_TRY(descriptors.check(status, "cublasLtMatmulAlgoGetHeuristic"));
+  for (int i = 0; i < found; ++i) {
+    if (proposed[i].state != CUBLAS_STATUS_SUCCESS ||
+        proposed[i].workspaceSize > shape.workspaceBytes)
       continue;
-    ProductShape shape = shapeOf(step.product, workspaceBytes);
-    if (choices.contains(shape))
+    PEFT_ASSIGN(bool ordered, isOrdered(*lt, proposed[i].algo));
+    if (!ordered)
       continue;
-    PEFT_ASSIGN(ProductChoice choice, choose(*this, shape));
-    choices.emplace(shape, choice);
+    ProductChoice choice;
+    choice.found = true;
+    choice.candidate = static_cast<uint32_t>(fitting.size());
+    choice.algorithm = proposed[i].algo;
+    choice.workspaceBytes = proposed[i].workspaceSize;
+    describeAlgorithm(*lt, choice);
+    fitting.push_back(choice);
   }
-  return {};
+  return fitting;
 }
 
 Status multiply(const Call &call, const Product &product,

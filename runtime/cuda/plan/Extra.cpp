@@ -1,6 +1,8 @@
 //===- Extra.cpp - device memory beside the plan's arenas -----------------===//
 #include "Extra.h"
 
+#include "AttentionChoices.h"
+
 #include "peft/ItemAccess.h"
 #include "peft/KernelSpec.h"
 #include "peft/MemoryReport.h"
@@ -46,10 +48,12 @@ Expected<uint64_t> workspaceBytes(const Plan &plan, const Launch &launch) {
   return spec.cudaWorkspace(shape).value;
 }
 
-Expected<std::vector<uint64_t>> scratchBytes(const Plan &plan) {
+Expected<std::vector<uint64_t>>
+scratchBytes(const Plan &plan, const AttentionChoices *attention) {
   std::vector<uint64_t> scratch(plan.streams.size());
-  for (const Entry &entry : plan.entries)
-    for (size_t i = 0; i < entry.items.size(); ++i) {
+  for (uint32_t e = 0; e < plan.entries.size(); ++e)
+    for (uint32_t i = 0; i < plan.entries[e].items.size(); ++i) {
+      const Entry &entry = plan.entries[e];
       const auto *launch = std::get_if<Launch>(&entry.items[i].action);
       if (!launch)
         continue;
@@ -57,6 +61,9 @@ Expected<std::vector<uint64_t>> scratchBytes(const Plan &plan) {
       if (!need.ok())
         return need.status().in("entry '" + entry.name +
                                 "': " + describeItem(entry, i));
+      if (const AttentionChoice *choice =
+              attention ? attention->find(e, i) : nullptr)
+        *need = std::max(*need, choice->needBytes());
       uint32_t own = launch->sharedWorkspace;
       if (own != none && plan.buffers[own].size >= *need)
         continue;
@@ -137,13 +144,14 @@ std::string largestConsumers(const Plan &plan) {
   return text;
 }
 
-Expected<DeviceTotals> deviceTotals(const Plan &plan) {
+Expected<DeviceTotals> deviceTotals(const Plan &plan,
+                                    const AttentionChoices *attention) {
   DeviceTotals totals;
   for (const Arena &arena : plan.arenas)
     if (arena.space == Space::device)
       totals.arenas += arena.size;
   totals.weights = layOutWeights(plan).bytes;
-  PEFT_ASSIGN(std::vector<uint64_t> scratch, scratchBytes(plan));
+  PEFT_ASSIGN(std::vector<uint64_t> scratch, scratchBytes(plan, attention));
   totals.scratch = std::reduce(scratch.begin(), scratch.end());
   return totals;
 }

@@ -22,12 +22,16 @@ struct WeightLayout {
 };
 WeightLayout layOutWeights(const Plan &plan);
 
-/// Bytes of workspace that a launch wants on a card.
+class AttentionChoices;
+
+/// Bytes of workspace that a launch wants on a card, by kernels.def.
 Expected<uint64_t> workspaceBytes(const Plan &plan, const Launch &launch);
 
-/// By stream: the most that a launch wants whose own workspace in the plan is
-/// smaller. Errors name entry and item.
-Expected<std::vector<uint64_t>> scratchBytes(const Plan &plan);
+/// By stream: the most that a launch wants (`attention`, which may be null, is
+/// what libraries were chosen for) whose own workspace in the plan is smaller.
+/// Errors name entry and item.
+Expected<std::vector<uint64_t>>
+scratchBytes(const Plan &plan, const AttentionChoices *attention = nullptr);
 
 /// Whether a launch can find fault with data that indexes.
 bool hasFaultSlot(const Launch &launch);
@@ -48,7 +52,8 @@ struct DeviceTotals {
   uint64_t arenas = 0, weights = 0, scratch = 0;
   uint64_t all() const { return arenas + weights + scratch; }
 };
-Expected<DeviceTotals> deviceTotals(const Plan &plan);
+Expected<DeviceTotals>
+deviceTotals(const Plan &plan, const AttentionChoices *attention = nullptr);
 
 /// Ok if `free` bytes hold the plan. Error doesNotFit with both figures and the
 /// largest consumers.

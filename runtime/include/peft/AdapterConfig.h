@@ -71,6 +71,7 @@ struct AdapterConfig {
   LoraBias bias = LoraBias::none;
   bool rsLora = false;
   bool dora = false;
+  bool loraBias = false; ///< B has a bias of its own; only merged, not trained
   LoraInit init = LoraInit::kaiming;
   int64_t pissaIterations = 0; ///< 0: the exact decomposition
   std::vector<std::string> modulesToSave;

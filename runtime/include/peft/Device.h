@@ -14,10 +14,12 @@
 
 #include "peft/Plan.h"
 #include "peft/Status.h"
+#include "peft/Tuning.h"
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -32,6 +34,21 @@ enum class ScheduleMode : uint8_t {
   shuffle,        ///< also launches of one stream, as far as their bytes allow
 };
 
+/// Who computes attention on a card.
+enum class AttentionMode : uint8_t {
+  planned = 0, ///< the engine that the plan names, where the card has it
+  own,         ///< always our own kernel
+  fast,        ///< its library wherever it can, although bits may then differ
+               ///< from run to run; memory beside the plan
+};
+
+/// What peft-run calls it; empty for what it does unasked.
+constexpr std::string_view name(AttentionMode mode) {
+  return mode == AttentionMode::own    ? "own"
+         : mode == AttentionMode::fast ? "fast"
+                                       : "";
+}
+
 struct DeviceOptions {
   /// 0: as many as this process may use, at most the plan's maxThreads. More
   /// than the plan's maxThreads is an error (usage).
@@ -39,6 +56,12 @@ struct DeviceOptions {
   /// Without a seed items run in file order.
   std::optional<uint64_t> scheduleSeed;
   ScheduleMode scheduleMode = ScheduleMode::shuffle;
+  /// The CPU device refuses `fast` (usage): nothing there is faster.
+  AttentionMode attention = AttentionMode::planned;
+  /// Measured choices instead of the libraries' first ones; null: none. The
+  /// CPU device refuses them (usage). Those of another card or of another
+  /// version of a library are an error of `load` (unsuitable).
+  std::shared_ptr<const Tuning> tuning;
 };
 
 struct MemoryUse {
@@ -149,6 +172,12 @@ public:
   /// device that has no memory of its own.
   virtual std::vector<LedgerRow> ledger() const { return {}; }
   virtual ScheduleReport schedule(uint32_t entry) const = 0;
+  /// For people: what was decided when the plan was loaded, a line each.
+  virtual std::vector<std::string> notes() const { return {}; }
+  /// Measures every candidate of the device's libraries for what the plan asks
+  /// of them, on whatever the buffers hold; the contents of all buffers mean
+  /// nothing then. Error unsuitable: the device has no libraries.
+  virtual Expected<Tuning> tune();
   /// By kernel, the slowest first; kernels that never ran are left out.
   virtual std::vector<KernelTime> kernelTimes() const = 0;
   virtual unsigned threads() const = 0;

@@ -21,7 +21,7 @@
 
 namespace peft {
 
-constexpr uint32_t devicePluginVersion = 2;
+constexpr uint32_t devicePluginVersion = 3;
 
 /// Changes when a class that crosses the boundary changes its size.
 constexpr uint64_t devicePluginLayout() {
@@ -29,7 +29,8 @@ constexpr uint64_t devicePluginLayout() {
   for (uint64_t size :
        {sizeof(Plan), sizeof(Buffer), sizeof(Item), sizeof(Launch),
         sizeof(Entry), sizeof(Weight), sizeof(Device), sizeof(DeviceOptions),
-        sizeof(MemoryUse), sizeof(LedgerRow), sizeof(KernelTime), sizeof(ItemTime), sizeof(Machine),
+        sizeof(MemoryUse), sizeof(LedgerRow), sizeof(KernelTime),
+        sizeof(ItemTime), sizeof(Machine), sizeof(Tuning),
         sizeof(Status), sizeof(std::string)})
     hash = (hash ^ size) * 1099511628211u;
   return hash;

@@ -46,6 +46,10 @@ public:
   ByteSpan bytes() const { return {start, length}; }
   const std::string &path() const { return name; }
 
+  /// Gives the memory of `part`, a piece of bytes(), back: its pages no longer
+  /// count as this process's, and are read again when they are touched.
+  void forget(ByteSpan part) const;
+
 private:
   void release();
 

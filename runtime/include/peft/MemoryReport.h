@@ -54,6 +54,7 @@ std::vector<LiveRange> liveRanges(const Plan &plan, uint32_t entry);
 struct LiveBuffer {
   uint32_t buffer = none;
   std::string_view kernel, module; ///< of the launch that first writes it
+  bool recomputed = false;         ///< by a launch that repeats another
 };
 /// The moment of an entry with the most live local bytes of arena 0.
 struct MemoryPeak {
@@ -69,6 +70,7 @@ struct BufferUse {
   std::string_view module;
   std::string_view operand; ///< or "workspace", "predicate"
   bool reads = false, writes = false;
+  bool recomputed = false; ///< the launch repeats one of the forward pass
 };
 /// Every use of the buffers called `name` (`--why`), or, when there is none of
 /// that name, of those whose name contains it. In file order.

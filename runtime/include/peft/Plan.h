@@ -171,6 +171,7 @@ struct Launch {
   uint32_t threadWorkspace = none;
   Predicate predicate;
   std::string module; ///< location: the Hugging Face name
+  bool recomputed = false; ///< part of the forward pass, run again in backward
 };
 
 struct Copy {

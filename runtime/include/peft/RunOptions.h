@@ -8,6 +8,7 @@
 #define PEFT_RUNOPTIONS_H
 
 #include "peft/DType.h"
+#include "peft/Device.h"
 
 #include <cstdint>
 #include <optional>
@@ -37,6 +38,7 @@ struct GenerateOptions {
   std::vector<std::string> prompts;
   std::string promptFile, answerFile; ///< JSON lines, the batch form
   uint32_t maxNewTokens = 64;
+  uint32_t logProbs = 0;  ///< likeliest tokens to write for each choice
   bool chat = false;      ///< wrap each prompt with the model's chat template
   std::string adapter;    ///< directory; empty: the plan's initial adapter
   bool noAdapter = false; ///< the base model: every B factor is zero
@@ -64,6 +66,9 @@ struct RunOptions {
   bool profile = false; ///< after training: time by kernel
   std::string trace;    ///< file for the times of one step's launches
   bool calibrate = false; ///< measure the device; `output` is a file then
+  bool tune = false;      ///< measure libraries; `output` is a file then
+  std::string tuned;      ///< what --tune wrote; empty: nothing was measured
+  AttentionMode attention = AttentionMode::planned; ///< on a card
   bool quiet = false;   ///< nothing but errors (and --json's summary)
   bool json = false;    ///< the summary as one JSON object on stdout
 };

@@ -77,6 +77,8 @@ public:
     return file.bytes().subspan(content.dataOffset + tensor.begin,
                                 tensor.byteCount());
   }
+  /// Gives the memory of its bytes back, as MappedFile::forget().
+  void forget(const TensorHeader &tensor) const { file.forget(bytes(tensor)); }
   /// The tensor called `name`, or an error that says what there is instead;
   /// also an error when its type is one that plans cannot hold.
   Expected<const TensorHeader *> get(const std::string &name) const;

@@ -49,21 +49,24 @@ static std::vector<std::byte> bytesOf(const auto &value) {
 /// One run of a Case on the kernel.
 class CudaRun {
 public:
-  CudaRun(Case &launch, bool isOpen)
+  explicit CudaRun(Case &launch, bool isOpen = true,
+                   const cuda::FaultSlot &before = {})
       : launch(launch), open(bytesOf(int32_t(isOpen ? 1 : 0))),
-        faultMemory(bytesOf(cuda::FaultSlot())) {
+        faultMemory(bytesOf(before)) {
     launch.prepare();
     bind();
   }
 
-  Status run() {
+  /// `hasSlot`: a fault has where to go.
+  Status run(bool hasSlot = true) {
     cuda::Call call;
     call.operands = bound;
     call.attributes = launch.values;
     call.workspace = workspace->data();
     call.workspaceBytes = workspace->size();
     call.gate = {reinterpret_cast<const int32_t *>(open.data()), 0};
-    call.fault = reinterpret_cast<cuda::FaultSlot *>(faultMemory.data());
+    if (hasSlot)
+      call.fault = reinterpret_cast<cuda::FaultSlot *>(faultMemory.data());
     Status status = runKernel(launch.number, call);
     std::memcpy(&fault, faultMemory.content().data(), sizeof fault);
     return status;
@@ -78,7 +81,7 @@ public:
         compareOperand(i, order);
   }
 
-  /// A closed launch changes nothing.
+  /// A closed launch changes nothing, its scratch included.
   void expectUntouched() {
     for (size_t i = 0; i < memory.size(); ++i)
       if (memory[i])
@@ -86,6 +89,9 @@ public:
             << launch.spec->name << " with a closed gate wrote its operand "
             << launch.spec->operands[i].name;
     EXPECT_EQ(fault.kind, 0) << launch.spec->name << " with a closed gate";
+    EXPECT_EQ(workspace->content(),
+              std::vector<std::byte>(workspace->size(), std::byte{0xff}))
+        << launch.spec->name << " with a closed gate wrote its workspace";
   }
 
   /// Before the place itself ends.
@@ -209,7 +215,7 @@ void CudaRun::agree(Case &launch) {
   ASSERT_FALSE(onPlain) << onPlain.text << ": " << onPlain.found;
   for (size_t order = 0; order < orderNames().size(); ++order) {
     setOrder(order);
-    CudaRun run(launch, true);
+    CudaRun run(launch);
     Status status = run.run();
     ASSERT_TRUE(status.ok()) << launch.spec->name << ", threads " << orderNames()[order]
                              << ": " << status.message();
@@ -229,13 +235,19 @@ void CudaRun::agreeOnFault(Case &launch, int64_t found) {
   ASSERT_TRUE(onPlain) << launch.spec->name;
   for (size_t order = 0; order < orderNames().size(); ++order) {
     setOrder(order);
-    CudaRun run(launch, true);
+    CudaRun run(launch);
     Status status = run.run();
     ASSERT_TRUE(status.ok()) << launch.spec->name << ": " << status.message();
     EXPECT_NE(run.fault.kind, 0) << launch.spec->name << " reports nothing";
     EXPECT_EQ(run.fault.found, found) << launch.spec->name;
     EXPECT_EQ(run.fault.limit, onPlain.limit) << launch.spec->name;
   }
+  const cuda::FaultSlot earlier = {1, 0, 12345, 6789};
+  CudaRun second(launch, true, earlier);
+  EXPECT_TRUE(second.run().ok());
+  EXPECT_EQ(second.fault.found, earlier.found)
+      << launch.spec->name << " overwrote the fault of a launch before";
+  EXPECT_TRUE(CudaRun(launch).run(false).ok()) << launch.spec->name;
 }
 
 void Case::expectSameBits() {

@@ -6,6 +6,8 @@
 //===----------------------------------------------------------------------===//
 #include "../Suite.h"
 
+#include <cmath>
+
 namespace peft::conformance {
 namespace {
 
@@ -231,6 +233,38 @@ TEST(Dropout, masksAreTheCPUs) {
         .output("t", type, 90, width);
     dropOut(launch, {90, 0, width, width}, {-1, 0}, true);
     launch.slack(0).expectSameBits();
+  }
+}
+
+/// What the mask drops is zero, whatever it was.
+TEST(Dropout, aNumberThatIsDroppedMayBeNoNumber) {
+  for (DType type : computeTypes) {
+    constexpr uint64_t width = 40;
+    Case launch("lora_down_fwd");
+    launch.input("x", type, 90, width)
+        .input("a", DType::f32, 8, width)
+        .output("t", type, 90, 8);
+    dropOut(launch, {90, 0, width, 8}, {-1, 0}, false);
+    for (uint64_t i = 0; i < 90 * width; i += 97)
+      launch.poke("x", i, i % 2 ? INFINITY : std::nan(""));
+    launch.slack(4).expectSameBits();
+  }
+}
+
+/// No row is left: no index is asked for its places.
+TEST(Dropout, aLaunchWithoutRowsNeedsNoIndex) {
+  for (DType type : {DType::bf16, DType::f32}) {
+    Case launch("lora_down_fwd");
+    launch.input("x", type, 60, 32)
+        .input("a", DType::f32, 8, 32)
+        .output("t", type, 60, 8);
+    limit(launch, {55, 70});
+    launch.attribute("dropout", 0.3)
+        .vector("seed", DType::i64, {1})
+        .vector("step", DType::i32, {1})
+        .vector("first_row", DType::i32, {0})
+        .vector("index", DType::i32, std::vector<double>(50, 4));
+    launch.expectSameBits();
   }
 }
 

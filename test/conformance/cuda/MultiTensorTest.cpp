@@ -12,6 +12,7 @@ namespace {
 
 /// Longer than a part, a whole part, short, not a multiple of anything.
 constexpr uint64_t sizes[] = {70001, 32768, 5, 1, 640};
+constexpr int32_t no = 0; ///< of a closed gate
 
 std::vector<float> numbers(uint64_t seed, uint64_t count) {
   std::vector<float> values;
@@ -75,7 +76,6 @@ TEST(MultiTensor, AdamwIsTheSameAsOneByOne) {
   EXPECT_NE(single.values, Tensors().values);
   // A closed gate holds for the whole table.
   Call closed;
-  const int32_t no = 0;
   closed.gate.value = &no;
   ASSERT_TRUE(
       adamwTable(closed, parts.data(), parts.size(), merged.adam.data()).ok());
@@ -103,6 +103,13 @@ TEST(MultiTensor, NormIsTheSumOfAll) {
   call.workspaceBytes = workspace.size() * 8;
   ASSERT_TRUE(normSquareTable(call, parts.data(), parts.size(), &sum).ok());
   EXPECT_NEAR(sum, expected, 1e-12 * expected);
+  const double before = sum;
+  workspace[0] = -1;
+  call.gate.value = &no;
+  ASSERT_TRUE(normSquareTable(call, parts.data(), parts.size(), &sum).ok());
+  EXPECT_EQ(sum, before) << "the gate is closed";
+  EXPECT_EQ(workspace[0], -1) << "the gate is closed";
+  call.gate.value = nullptr;
   call.workspaceBytes -= 8;
   EXPECT_FALSE(normSquareTable(call, parts.data(), parts.size(), &sum).ok());
 }
@@ -124,6 +131,11 @@ TEST(MultiTensor, ZerosFillAll) {
     call.operands = {&operand, 1};
     appendParts(call, parts);
   }
+  Call closed;
+  closed.gate.value = &no;
+  ASSERT_TRUE(fillZeroTable(closed, parts.data(), parts.size()).ok());
+  EXPECT_EQ(halves, std::vector<uint16_t>(77, 0xffff)) << "the gate is closed";
+  EXPECT_EQ(tensors[3], numbers(1, 1)) << "the gate is closed";
   ASSERT_TRUE(fillZeroTable(Call(), parts.data(), parts.size()).ok());
   for (const std::vector<float> &tensor : tensors)
     EXPECT_EQ(tensor, std::vector<float>(tensor.size()));

@@ -111,6 +111,15 @@ def Lora_DropoutOp : Lora_Op<"dropout", [Pure]> {
   let assemblyFormat = "$input (`init` `(` $init^ `:` type($init) `)`)? attr-dict `:` type($input) `->` type($result)";
 }
 
+def Lora_DownOp : Lora_Op<"down", [Pure]> {
+  let summary = "t = scale (drop(x) A^T), without the rest of lora.linear";
+  let description = "What backward needs of a `lora.linear` whose projection was not kept and whose result nobody reads again. Has no gradient.";
+  let arguments = (ins NN_Activation:$input, FlatSymbolRefAttr:$a, F64Attr:$scale,
+                       DefaultValuedAttr<F64Attr, "0.0">:$dropout, StrAttr:$module);
+  let results = (outs NN_Activation:$projection);
+  let assemblyFormat = "$input `,` $a attr-dict `:` type($input) `->` type($projection)";
+}
+
 def Lora_LinearDxOp : Lora_Op<"linear_dx", [Pure]> {
   let summary = "dX = init + mask(dT A) + dY W";
   let description = "The gradient of `lora.linear`'s input; the dropout mask is drawn again from the same numbers.";

@@ -144,13 +144,15 @@ def Plan_LaunchOp : Plan_Op<"launch", [AttrSizedOperandSegments]> {
     `present` has a bit per operand of the kernel's entry in kernels.def: absent
     optional operands have none. `settings` holds the attributes that differ from their
     defaults. With `predicate` the launch runs iff its i32 is greater than
-    `above`.
+    `above`. A `recomputed` launch repeats one of the forward pass, because its
+    results were not kept.
   }];
   let arguments = (ins StrAttr:$kernel, I64Attr:$stream, Variadic<Plan_BufferType>:$operands_,
                        Optional<Plan_BufferType>:$sharedWorkspace, Optional<Plan_BufferType>:$threadWorkspace,
                        Optional<Plan_BufferType>:$predicate,
                        I64Attr:$present, DictionaryAttr:$settings,
-                       DefaultValuedAttr<I64Attr, "0">:$above, StrAttr:$module);
+                       DefaultValuedAttr<I64Attr, "0">:$above, StrAttr:$module,
+                       UnitAttr:$recomputed);
   let assemblyFormat = [{
     $kernel `on` $stream `(` $operands_ `)` `present` $present (`shared` $sharedWorkspace^)? (`thread` $threadWorkspace^)?
     (`if` $predicate^)? `of` $module $settings attr-dict
