@@ -24,6 +24,8 @@ Status Device::collect(unsigned slot, std::span<std::byte> bytes) {
                          " bytes");
   std::copy_n(returned[slot].bytes.begin(), bytes.size(), bytes.begin());
   return {};
+}
+
 Expected<Tuning> Device::tune() {
   return Status::error(Code::unsuitable,
                        description() + " has no libraries to choose "
