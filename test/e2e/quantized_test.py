@@ -51,7 +51,7 @@ class Shop(Workshop):
         environment = {**os.environ, "XDG_CACHE_HOME": f"{self.root}/cache",
                        **more.pop("env", {})}
         return subprocess.run([f"{self.binaries}/{tool}", *arguments], cwd=self.root,
-                              env=environment, capture_output=True, text=True, timeout=120,
+                              env=environment, capture_output=True, text=True, timeout=600,
                               **more)
 
     def must(self, arguments, **more):
@@ -137,7 +137,7 @@ def together(shop):
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for _ in range(2)]
     for process in both:
-        text = process.communicate(timeout=120)[0]
+        text = process.communicate(timeout=600)[0]
         expect(process.returncode == 0, text)
     expect(len(cache_files(shop)) == 1, str(cache_files(shop)))
 

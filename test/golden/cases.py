@@ -416,6 +416,44 @@ CASES = {
         "config": LLAMA,
         "adapter": {**PLAIN, "init_lora_weights": "olora", "use_rslora": True},
     },
+    # 112 columns: blocks of 64 cross rows.
+    "nf4": {
+        "config": LLAMA,
+        "adapter": PLAIN,
+        "base": {"type": "nf4"},
+    },
+    "nf4_nested": {
+        "config": QWEN2,
+        "adapter": ATTENTION,
+        "stored": "bf16",
+        "base": {"type": "nf4", "nested": True, "saved": True},
+    },
+    "fp4": {
+        "config": MISTRAL,
+        "adapter": PLAIN,
+        "base": {"type": "fp4", "block": 32, "saved": True},
+        "seq": 32,
+    },
+    "fp4_nested": {
+        "config": {**QWEN3, "num_hidden_layers": 1},
+        "adapter": ALL_LINEAR,
+        "stored": "f16",
+        "shards": 2,
+        "base": {"type": "fp4", "block": 128, "nested": True, "saved": True},
+    },
+    "int8": {
+        "config": {**LLAMA, **BIASES},
+        "adapter": ATTENTION,
+        "stored": "bf16",
+        "base": {"type": "int8"},
+        "segments": True,
+        "seq": 40,
+    },
+    "int8_saved": {
+        "config": LLAMA5,
+        "adapter": PLAIN,
+        "base": {"type": "int8", "saved": True},
+    },
     "regex": {
         "config": LLAMA,
         "adapter": {

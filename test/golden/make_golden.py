@@ -24,6 +24,7 @@ import os
 import sys
 import tempfile
 
+import bitsandbytes.functional
 import models
 import numpy as np
 import peft
@@ -39,6 +40,45 @@ AUTOCAST = {
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+STORED = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+
+def quantized_values(weight, base):
+    """The f32 values of a weight after bitsandbytes quantized it, by the
+    definition of the formats: blocks run over the flattened weight, which its
+    own CPU code forgets where rows are no multiple of a block."""
+    functional = bitsandbytes.functional
+    if base["type"] == "int8":
+        codes, scales, _ = functional.int8_vectorwise_quant(weight)
+        return functional.int8_vectorwise_dequant(codes, scales)
+    packed, state = functional.quantize_4bit(
+        weight,
+        blocksize=base.get("block", 64),
+        quant_type=base["type"],
+        compress_statistics=base.get("nested", False),
+    )
+    scales = state.absmax
+    if state.nested:
+        nested = state.state2
+        absmax = nested.absmax.repeat_interleave(nested.blocksize)
+        scales = nested.code[scales.long()] * absmax[: scales.numel()]
+        scales = scales + state.offset
+    packed = packed.view(-1)
+    codes = torch.stack([packed >> 4, packed & 15], 1).view(-1)
+    scales = scales.repeat_interleave(state.blocksize)
+    values = state.code[codes.long()] * scales[: codes.numel()]
+    return values[: weight.numel()].view(weight.shape)
+
+
+def quantize_base(case, model):
+    """Replaces the weights of what bitsandbytes quantizes by what is left of
+    them. In train mode a step on its modules computes with these numbers."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and name != "lm_head":
+            weight = module.weight.data.to(STORED[case["stored"]])
+            module.weight.data = quantized_values(weight, case["base"])
+
+
 def load_model(case, directory, dtype):
     model = transformers.AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager"
@@ -47,6 +87,8 @@ def load_model(case, directory, dtype):
     named = dict(model.named_parameters(remove_duplicate=False))
     for name, values in base.items():
         assert np.array_equal(named[name].detach().numpy(), values), name
+    if case["base"]:
+        quantize_base(case, model)
     if case["adapter"] is not None:
         torch.manual_seed(0)
         model = peft.get_peft_model(
@@ -309,6 +351,7 @@ def make(name):
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "peft": peft.__version__,
+        "bitsandbytes": bitsandbytes.__version__,
         "numpy": np.__version__,
     }
     tensors = {f"gradient/{n}": g.float().numpy() for n, g in gradients.items()}

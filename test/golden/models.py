@@ -334,6 +334,9 @@ def get_case(name):
         "lora_plus_ratio": None,
         "lora_fa": False,
         "optimizer": "adamw",
+        # A quantized base: type (nf4, fp4, int8), block, nested; saved: the
+        # model directory holds it quantized, else that happens on load.
+        "base": None,
     }
     case.update(CASES[name])
     return case

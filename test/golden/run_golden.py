@@ -78,12 +78,34 @@ def write_inputs(case, golden, directory):
     return start
 
 
+def base_flags(base):
+    flags = ["--base", base["type"]]
+    if "block" in base:
+        flags += ["--quantize-block", str(base["block"])]
+    return flags + (["--double-quant"] if base.get("nested") else [])
+
+
+def quantize_model(case, directory, binaries):
+    """Puts the quantized model in the place of the one it is made of."""
+    if not (case["base"] and case["base"].get("saved")):
+        return
+    plan = f"{directory}/quantize.plan"
+    execute([f"{binaries}/peftc", "compile", f"{directory}/model", "--seq", "8",
+             *base_flags(case["base"]), "-o", plan])
+    execute([f"{binaries}/peft-run", plan, "--model", f"{directory}/model",
+             "--save-quantized", f"{directory}/quantized"])
+    os.rename(f"{directory}/model", f"{directory}/source")
+    os.rename(f"{directory}/quantized", f"{directory}/model")
+
+
 def compile_plan(case, directory, binaries, compute):
     command = [f"{binaries}/peftc", "compile", f"{directory}/model"]
     if case["adapter"] is None:
         command += ["--train", "all"]
     else:
         command += ["--adapter", f"{directory}/adapter/adapter_config.json"]
+    if case["base"] and not case["base"].get("saved"):
+        command += base_flags(case["base"])
     if case["lora_plus_ratio"] is not None:
         command += ["--lora-plus-ratio", repr(case["lora_plus_ratio"])]
     command += ["--optimizer", case["optimizer"]]
@@ -253,7 +275,10 @@ def run_case(name, computes, binaries, expected):
     for compute in computes:
         with tempfile.TemporaryDirectory() as directory:
             start = write_inputs(case, golden, directory)
+            # What is quantized on load is kept with the rest.
+            os.environ["XDG_CACHE_HOME"] = f"{directory}/cache"
             try:
+                quantize_model(case, directory, binaries)
                 note = CHECKS[compute](case, golden, directory, binaries, start)
                 print(f"PASS golden/{name}/{compute}: {note}", flush=True)
                 passed += 1

@@ -7,7 +7,9 @@ stored ones. adapters: trains a little and loads the adapter in PEFT, where no
 key may be missing or unexpected, then compares greedy answers. matching:
 check_matching.py, random adapter configs. gguf: check_gguf.py. merge: check_merge.py.
 llama: check_llama_cpp.py, adapters and merged models in llama.cpp. gpu:
-check_gpu_scripts.py, what bench/ has for a GPU, on the CPU. The last line counts what passed.
+check_gpu_scripts.py, what bench/ has for a GPU, on the CPU. codes: check_quantizing.py,
+what bitsandbytes quantizes to. quantized: check_quantized_models.py, its directories and
+ours. The last line counts what passed.
 """
 
 import argparse
@@ -37,6 +39,8 @@ KINDS = {
     "merge": ("check_merge.py", 12),
     "llama": ("check_llama_cpp.py", 8),
     "gpu": ("check_gpu_scripts.py", 0),
+    "codes": ("check_quantizing.py", 1),
+    "quantized": ("check_quantized_models.py", 1),
 }
 
 
@@ -176,7 +180,9 @@ def main():
         if options.only in (None, "golden"):
             label = f"peers/golden/{name}"
             attempt(label, counts, golden_test, name, options.bin)
-        has_adapter = models.get_case(name)["adapter"] is not None
+        case = models.get_case(name)
+        # check_quantized_models.py has those with a quantized base.
+        has_adapter = case["adapter"] is not None and not case["base"]
         if options.only in (None, "adapters") and has_adapter:
             label = f"peers/adapter/{name}"
             attempt(label, counts, adapter_test, name, options.bin)
