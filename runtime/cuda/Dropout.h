@@ -57,8 +57,8 @@ struct RowLimit {
   uint64_t rows = 0;
 };
 
-/// How many rows are computed: those that the count leaves and the index has.
-/// One thread of the launch (`reports`) names an index that is too short.
+/// How many rows are computed: those that the count leaves; none if the index
+/// is too short for them, which one thread of the launch (`reports`) names.
 __device__ inline uint64_t usableRows(const RowLimit &limit,
                                       const Dropout &dropout, FaultSlot *fault,
                                       bool reports) {
@@ -71,7 +71,7 @@ __device__ inline uint64_t usableRows(const RowLimit &limit,
   if (reports)
     report(fault, FaultKind::count, int64_t(start + wanted),
            int64_t(dropout.indexSize));
-  return dropout.indexSize > start ? dropout.indexSize - start : 0;
+  return 0;
 }
 
 /// The four words of a counter (x, y, z, 0).

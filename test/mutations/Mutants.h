@@ -31,7 +31,7 @@ inline const int chosen = [] {
 inline bool is(int number) { return number == chosen; }
 #else
 struct Reached {
-  static constexpr int most = 8192;
+  static constexpr int most = 1 << 16;
   unsigned char by[most] = {};
 
   ~Reached() {

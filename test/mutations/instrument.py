@@ -31,6 +31,7 @@ HOST_WORDS = re.compile(r"[pP]redicate\b|\bgate\b|\bconditional\b|\bopen\b|\bisO
 WORDS_OF_DEVICE_CODE = ("__device__", "__global__")
 BARRIERS = {"__syncthreads": "barrier", "__syncwarp": "barrier",
             "closeCopies": "wait", "awaitCopies": "wait"}
+NUMBERS_A_FILE = 256
 COMPARISONS = {"==", "!=", "<=", ">=", "<", ">"}
 ASSIGNMENTS = {"=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>="}
 FIXED = {"constexpr", "static_assert", "using"}  # begin what is decided at compile time
@@ -470,7 +471,10 @@ def find(tree):
     root, walkers, mutants = pathlib.Path(tree) / CUDA, [], []
     for patterns, wanted in ((DEVICE, None), (HOST, HOST_WORDS)):
         for path in files(tree, patterns):
-            walker = walk_file(path, str(path.relative_to(root)), len(mutants), wanted)
+            # A change in one file leaves the numbers in the others, and so their objects.
+            walker = walk_file(path, str(path.relative_to(root)), NUMBERS_A_FILE * len(walkers), wanted)
+            if len(walker.mutants) > NUMBERS_A_FILE:
+                raise Unclear(f"{path.name} has {len(walker.mutants)} mutants, more than numbers")
             if walker.mutants:
                 walkers.append((path, walker))
                 mutants += walker.mutants

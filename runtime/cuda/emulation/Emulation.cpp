@@ -352,17 +352,20 @@ Status runBlocks(const Grid &grid, void (*body)(void *), void *arguments) {
   machine.error.clear();
   setCoordinates(gridDim, grid.x, grid.y, grid.z);
   setCoordinates(blockDim, grid.threads, 1, 1);
-  for (unsigned z = 0; z < grid.z; ++z)
-    for (unsigned y = 0; y < grid.y; ++y)
-      for (unsigned x = 0; x < grid.x; ++x) {
-        setCoordinates(blockIdx, x, y, z);
-        machine.shared = allocateShared(grid.sharedBytes);
-        runBlock();
-        std::free(machine.shared);
-        machine.shared = nullptr;
-        if (!machine.error.empty())
-          return internalError(machine.error);
-      }
+  const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
+  for (uint64_t n = 0; n < blocks; ++n) {
+    const uint64_t block =
+        machine.order == Order::descending ? blocks - 1 - n : n;
+    setCoordinates(blockIdx, static_cast<unsigned>(block % grid.x),
+                   static_cast<unsigned>(block / grid.x % grid.y),
+                   static_cast<unsigned>(block / grid.x / grid.y));
+    machine.shared = allocateShared(grid.sharedBytes);
+    runBlock();
+    std::free(machine.shared);
+    machine.shared = nullptr;
+    if (!machine.error.empty())
+      return internalError(machine.error);
+  }
   return {};
 }
 

@@ -44,7 +44,9 @@ struct Grid; // Grid.h, which includes this file after it is complete
 
 namespace emulation {
 
-/// In which order the threads of a block (and its warps) get their turn.
+/// In which order the threads of a block (and its warps) get their turn. Blocks
+/// run from the first to the last, in descending order from the last to the
+/// first, so that one that writes what belongs to another is seen.
 enum class Order { ascending, descending, random };
 /// For all launches that follow; `seed` matters to `random`.
 void setOrder(Order order, uint64_t seed = 0);

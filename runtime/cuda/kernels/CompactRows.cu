@@ -21,8 +21,9 @@ struct Tokens {
   __device__ bool wrong(uint64_t i) const {
     return labels[i] != ignored && (labels[i] < 0 || labels[i] >= vocab);
   }
+  /// Rows are whole sequences, so that the last token ends one.
   __device__ bool trained(uint64_t i) const {
-    return (i + 1) % seq != 0 && i + 1 < rows && labels[i + 1] != ignored &&
+    return (i + 1) % seq != 0 && labels[i + 1] != ignored &&
            !(segments && segments[i] != segments[i + 1]);
   }
 };

@@ -263,6 +263,22 @@ TEST(Emulation, EveryThreadOfEveryBlockRunsOnce) {
               Code::internal);
 }
 
+/// Each block writes one word too many, which is the next block's.
+__global__ void writeTooFar(Gate, unsigned *y) {
+  if (threadIdx.x < 2)
+    y[blockIdx.x + threadIdx.x] = blockIdx.x;
+}
+
+TEST(Emulation, ABlockThatWritesForAnotherIsSeenInDescendingOrder) {
+  const unsigned expected[] = {0, 1, 2, 3};
+  for (Order order : {Order::ascending, Order::descending}) {
+    setOrder(order);
+    unsigned y[5] = {};
+    ASSERT_TRUE(launch(Call(), Grid{.x = 4, .threads = 32}, writeTooFar, y).ok());
+    EXPECT_EQ(std::equal(y, y + 4, expected), order == Order::ascending);
+  }
+}
+
 #if __has_feature(address_sanitizer)
 __global__ void overrunShared(Gate, unsigned at) {
   float *tile = sharedMemory<float>();

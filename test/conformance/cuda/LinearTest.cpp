@@ -270,35 +270,38 @@ TEST(Dropout, aLaunchWithoutRowsNeedsNoIndex) {
 
 /// Fewer places than rows: said, and nothing outside is read.
 TEST(Dropout, anIndexThatIsTooShortIsAFault) {
-  for (DType type : {DType::bf16, DType::f32}) {
-    const Sizes of = {60, 24, 32, 8};
-    for (const char *kernel :
-         {"lora_down_fwd", "lora_down_dw", "linear_lora_dx"}) {
-      Case launch(kernel);
-      const std::string name = kernel;
-      if (name == "linear_lora_dx")
-        launch.input("dy", type, of.m, of.n)
-            .input("w", type, of.n, of.k)
-            .input("dt", type, of.m, of.r)
-            .input("a", DType::f32, of.r, of.k)
-            .output("dx", DType::f32, of.m, of.k);
-      else
-        launch.input("x", type, of.m, of.k);
-      if (name == "lora_down_fwd")
-        launch.input("a", DType::f32, of.r, of.k)
-            .output("t", type, of.m, of.r);
-      if (name == "lora_down_dw")
-        launch.input("dt", type, of.m, of.r)
-            .input("da", DType::f32, of.r, of.k);
-      limit(launch, {55, 10});
-      launch.attribute("dropout", 0.3)
-          .vector("seed", DType::i64, {1})
-          .vector("step", DType::i32, {1})
-          .vector("first_row", DType::i32, {0})
-          .vector("index", DType::i32, std::vector<double>(50, 4));
-      launch.expectFault(55);
-    }
-  }
+  const Sizes of = {60, 24, 32, 8};
+  auto check = [&](DType type, const char *kernel, const Rows &rows) {
+    Case launch(kernel);
+    const std::string name = kernel;
+    if (name == "linear_lora_dx")
+      launch.input("dy", type, of.m, of.n)
+          .input("w", type, of.n, of.k)
+          .input("dt", type, of.m, of.r)
+          .input("a", DType::f32, of.r, of.k)
+          .output("dx", DType::f32, of.m, of.k);
+    else
+      launch.input("x", type, of.m, of.k);
+    if (name == "lora_down_fwd")
+      launch.input("a", DType::f32, of.r, of.k)
+          .output("t", type, of.m, of.r);
+    if (name == "lora_down_dw")
+      launch.input("dt", type, of.m, of.r)
+          .input("da", DType::f32, of.r, of.k);
+    limit(launch, rows);
+    launch.attribute("dropout", 0.3)
+        .vector("seed", DType::i64, {1})
+        .vector("step", DType::i32, {1})
+        .vector("first_row", DType::i32, {0})
+        .vector("index", DType::i32, std::vector<double>(50, 4));
+    launch.expectFault(rows.count);
+  };
+  // The second has all of its rows behind the index.
+  for (const Rows &rows : {Rows{55, 10}, {75, 60}})
+    for (DType type : {DType::bf16, DType::f32})
+      for (const char *kernel :
+           {"lora_down_fwd", "lora_down_dw", "linear_lora_dx"})
+        check(type, kernel, rows);
 }
 
 } // namespace peft::conformance
