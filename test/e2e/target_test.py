@@ -220,6 +220,21 @@ def check_wrong(programs, name, code, parts, arguments, change):
         raise Failure("the plan was written")
 
 
+def check_figures(programs):
+    """peftc and peft-run give one plan the same figures."""
+    root = programs.root
+    plan = f"{root}/step.plan"
+    compiled = json.loads(programs.run(
+        "peftc", "compile", f"{root}/tied-bf16", "--adapter", f"{root}/lora.json", "--target",
+        "h200", "--batch", str(BATCH), "--seq", str(SEQ), "-o", plan, "--json"))
+    ran = json.loads(programs.run(
+        "peft-run", plan, "--model", f"{root}/tied-bf16", "--data", f"{root}/data.safetensors",
+        "--device", "cpu", "--steps", "1", "-o", f"{root}/figures", "--json"))
+    for name in ("arena_bytes", "host_scratch_bytes"):
+        if not compiled[name] or compiled[name] != ran[name]:
+            raise Failure(f"{name}: {compiled[name]} in the plan, {ran[name]} in the run")
+
+
 def checks(programs):
     for model in MODELS:
         for compute in ("f32", "bf16", "f16"):
@@ -227,6 +242,7 @@ def checks(programs):
                 yield f"{model}/{compute}/{training}", check_bits, \
                     (model, training, compute)
     yield "types", check_types, ()
+    yield "figures", check_figures, ()
     for name, *rest in wrong_targets(programs.root):
         yield f"wrong/{name}", check_wrong, (name, *rest)
 
