@@ -11,7 +11,7 @@
 #define PEFT_CUDA_LIBRARY_LINEAR_H
 
 #include "cuda/Call.h"
-#include "cuda/Quantized.h"
+#include "cuda/QuantizedWeight.h"
 
 #include <compare>
 #include <vector>
