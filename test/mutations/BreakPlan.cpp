@@ -4,7 +4,8 @@
 //   record with its waits: the verifier must refuse the plan. With the verifier
 //   off some schedule seed must change what the entries give without a wait, or
 //   all that it ordered is scratch: each launch writes its scratch before it
-//   reads it, so nobody can tell in which order two of them had it.
+//   reads it, so nobody can tell in which order two of them had it, and scratch
+//   of a card is not written by the CPU, which runs the plan here.
 // peft-break-plan offsets PLAN MODEL  moves each local buffer by 64 bytes in
 //   turn: the verifier must refuse the plan, or the trained bits must be the
 //   same (the bytes it moved into were free).
@@ -66,6 +67,9 @@ Status writeScalars(Executor &executor) {
                              {"max_grad_norm", 1.0},
                              {"learning_rate", 1e-2}})
     PEFT_TRY(executor.writeScalar(port, value));
+  // Without a scale a plan in f16 has no gradients, and nothing to show.
+  if (executor.hasPort("loss_scale"))
+    PEFT_TRY(executor.writeScalar("loss_scale", 64.0));
   PEFT_TRY(executor.writeScalar("seed", 1));
   return executor.writeScalar("first_row", 0);
 }
@@ -158,10 +162,15 @@ std::vector<Use> usesOf(const Plan &plan, const Entry &entry) {
   return uses;
 }
 
-/// Whether every two launches that no event orders meet in scratch only.
+/// Whether every two launches that no event orders meet in scratch only, or in
+/// scratch of a card.
 bool onlyScratchIsUnordered(const Plan &plan, const Entry &entry) {
   auto scratch = [&](const ByteAccess &access) {
     return plan.buffers[access.buffer].kind == BufferClass::workspace;
+  };
+  auto ofCard = [&](const ByteAccess &access) {
+    return scratch(access) && plan.deviceKind == DeviceKind::cuda &&
+           plan.arenas[access.arena].space != Space::pageable;
   };
   const std::vector<Use> uses = usesOf(plan, entry);
   for (size_t j = 0; j < uses.size(); ++j)
@@ -172,7 +181,8 @@ bool onlyScratchIsUnordered(const Plan &plan, const Entry &entry) {
       for (const ByteAccess &a : uses[i].accesses)
         for (const ByteAccess &b : uses[j].accesses)
           if (a.arena == b.arena && a.begin < b.end && b.begin < a.end &&
-              (a.writes || b.writes) && !(scratch(a) && scratch(b)))
+              (a.writes || b.writes) && !(scratch(a) && scratch(b)) &&
+              !ofCard(a) && !ofCard(b))
             return false;
     }
   return true;
