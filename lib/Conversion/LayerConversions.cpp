@@ -251,9 +251,9 @@ LogicalResult StepConverter::lower(lora::LinearDxOp op) {
 }
 
 LogicalResult StepConverter::lower(lora::FirstFeaturesOp op) {
-  KernelCall c = call(op, "take_columns");
-  c.operand(take_columns::x, use(op.getInput()));
-  define(op, op.getResult(), c, take_columns::y);
+  KernelCall c = call(op, "first_columns");
+  c.operand(first_columns::x, use(op.getInput()));
+  define(op, op.getResult(), c, first_columns::y);
   return launch(op, c);
 }
 

@@ -33,7 +33,7 @@ nn.param @BB : tensor<8x4xf32> {init = "given", joined = [@B, @B0], module = "k"
 // PLAN-NEXT: "lora_down_fwd" on 0(%{{[0-9]+}}, %[[AA]],
 // PLAN-NEXT: "join" on 0({{.*}} {beside = 1 : i64}
 // PLAN-NEXT: "linear_lora_fwd" on 0(
-// PLAN: "take_columns" on 0(
+// PLAN: "first_columns" on 0(
 func.func @body(%ids: tensor<1x16xi32>, %positions: tensor<1x16xi32>, %segments: tensor<1x16xi32>) -> tensor<1x16x8xbf16> {
   %x = nn.embed %ids, @embed : tensor<1x16xi32> -> tensor<1x16x8xf32>
   %n, %r = nn.rms_norm %x, @norm {epsilon = 1.0e-05} : tensor<1x16x8xf32> -> tensor<1x16x8xbf16>, tensor<1x16x1xf32>

@@ -33,12 +33,12 @@ TEST_F(Conformance, join) {
     }
 }
 
-TEST_F(Conformance, take_columns) {
+TEST_F(Conformance, first_columns) {
   for (DType type : computeTypes)
     for (int64_t count : {-1, 40}) {
       constexpr uint64_t rows = 131, columns = 17, taken = 5;
       constexpr int64_t start = 7;
-      Case launch("take_columns");
+      Case launch("first_columns");
       launch.input("x", type, rows, columns)
           .output("y", type, rows, taken)
           .attribute("row_start", count < 0 ? int64_t(0) : start);

@@ -26,8 +26,8 @@ Fault join(const Call &call) {
   return {};
 }
 
-Fault take_columns(const Call &call) {
-  namespace op = kernels::take_columns;
+Fault first_columns(const Call &call) {
+  namespace op = kernels::first_columns;
   const Operand &x = call[op::x], &y = call[op::y];
   const uint64_t from = x.columns * byteSize(x.type),
                  to = y.columns * byteSize(y.type);

@@ -57,8 +57,8 @@ Status join(const Call &call) {
       y.elements());
 }
 
-Status take_columns(const Call &call) {
-  namespace op = kernels::take_columns;
+Status first_columns(const Call &call) {
+  namespace op = kernels::first_columns;
   const FirstColumns work{FloatsIn(call[op::x]),
                           FloatsOut(call[op::y]),
                           call[op::x].columns,

@@ -71,7 +71,7 @@ bool givesTheSameBits(std::string_view kernel) {
       "fill_zero",    "accumulate",   "compact_rows", "gather_rows",
       "scatter_rows", "count_tokens", "finish_step",  "adjust_loss_scale",
       "rope_fwd",     "adamw",        "dora_scale",   "dropout_fwd",  "adamw8bit",
-      "join",         "take_columns"};
+      "join",         "first_columns"};
   return exact.count(kernel) > 0;
 }
 
