@@ -206,11 +206,66 @@ Explanation explainPeak(const Plan &plan) {
 // Types
 //===----------------------------------------------------------------------===//
 
+/// "bf16", or "bf16+f32" for a tensor that kernels read in both.
+static std::string computedIn(const TensorTypes &tensor) {
+  std::string text;
+  for (DType type : tensor.computed)
+    text += (text.empty() ? "" : "+") + std::string(name(type));
+  return text.empty() ? "-" : text;
+}
+
+/// Every tensor, those of the same place of every layer in one line, the most
+/// bytes first.
+static void printTensors(llvm::raw_ostream &out, const Plan &plan,
+                         const TypeLedger &ledger) {
+  struct Group {
+    uint64_t tensors = 0, bytes = 0;
+    const Buffer *first = nullptr;
+    std::string name, computed;
+  };
+  std::map<std::tuple<BufferClass, DType, std::string, std::string>, Group>
+      groups;
+  for (const TensorTypes &tensor : ledger.tensors) {
+    const Buffer &buffer = plan.buffers[tensor.buffer];
+    std::string place = withoutLayer(buffer.name), computed = computedIn(tensor);
+    Group &group = groups[{buffer.kind, buffer.dtype, computed, place}];
+    if (!group.first)
+      group = {0, 0, &buffer, place, computed};
+    ++group.tensors;
+    group.bytes += buffer.size;
+  }
+  std::vector<Group> ordered;
+  for (auto &entry : groups)
+    ordered.push_back(std::move(entry.second));
+  llvm::stable_sort(ordered, [](const Group &a, const Group &b) {
+    return a.bytes > b.bytes;
+  });
+  out << "tensors (stored in, computed in)\n";
+  for (const Group &group : ordered)
+    out << rightColumn(formatBytes(group.bytes), 12)
+        << rightColumn(std::to_string(group.tensors) + " x", 7) << " "
+        << column(name(group.first->kind), 12)
+        << column(name(group.first->dtype), 6) << column(group.computed, 11)
+        << group.name << "\n";
+}
+
 Explanation explainTypes(const Plan &plan) {
   Explanation result{"dtypes", "", nullptr};
   llvm::raw_string_ostream out(result.text);
   TypeLedger ledger = typeLedger(plan);
-  llvm::json::Array storage, compute, conversions;
+  llvm::json::Array storage, tensors, compute, conversions;
+  for (const TensorTypes &tensor : ledger.tensors) {
+    const Buffer &buffer = plan.buffers[tensor.buffer];
+    llvm::json::Array computed;
+    for (DType type : tensor.computed)
+      computed.push_back(ref(name(type)));
+    tensors.push_back(llvm::json::Object{{"tensor", buffer.name},
+                                         {"class", ref(name(buffer.kind))},
+                                         {"dtype", ref(name(buffer.dtype))},
+                                         {"computed", std::move(computed)},
+                                         {"bytes", buffer.size},
+                                         {"mapped", buffer.arena == none}});
+  }
   out << "stored\n";
   for (const StorageTypes &each : ledger.storage) {
     out << "  " << column(name(each.kind), 12) << column(name(each.dtype), 6)
@@ -223,7 +278,8 @@ Explanation explainTypes(const Plan &plan) {
                                          {"tensors", each.tensors},
                                          {"bytes", each.bytes}});
   }
-  out << "computed in\n";
+  printTensors(out, plan, ledger);
+  out << "computed in (products: their sums are f32)\n";
   for (const ComputeTypes &each : ledger.compute) {
     out << "  " << column(each.kernel, 24) << column(name(each.compute), 6)
         << rightColumn(std::to_string(each.launches), 8) << " launches\n";
@@ -238,16 +294,19 @@ Explanation explainTypes(const Plan &plan) {
       place += "." + std::string(each.operand);
     std::string types =
         std::string(name(each.from)) + " -> " + std::string(name(each.to));
-    out << "  " << column(place, 24) << column(types, 14)
+    out << "  " << column(place, 28) << column(types, 14)
+        << column(each.rounds() ? "rounded" : "exact", 8)
         << rightColumn(std::to_string(each.times), 8) << " times, first "
         << each.example << "\n";
     conversions.push_back(llvm::json::Object{{"where", place},
                                              {"from", ref(name(each.from))},
                                              {"to", ref(name(each.to))},
+                                             {"rounds", each.rounds()},
                                              {"times", each.times},
                                              {"first", ref(each.example)}});
   }
   result.json = llvm::json::Object{{"stored", std::move(storage)},
+                                   {"tensors", std::move(tensors)},
                                    {"computed", std::move(compute)},
                                    {"converted", std::move(conversions)}};
   return result;

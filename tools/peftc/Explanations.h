@@ -22,7 +22,8 @@ struct Explanation {
 Explanation explainTotals(const peft::Plan &plan);
 /// The buffers that are live at the worst moment of the largest entry.
 Explanation explainPeak(const peft::Plan &plan);
-/// Bytes by class and type, compute types by kernel, conversions.
+/// Bytes by class and type, every tensor with the types it is stored and
+/// computed in, compute types by kernel, every conversion.
 Explanation explainTypes(const peft::Plan &plan);
 /// Buffers of this name, or of this module: bytes, place, lifetime, users.
 /// Bad input if the plan has none.

@@ -213,7 +213,8 @@ void addExplainFlags(CLI::App &app, ExplainOptions &options) {
   app.add_option("--why", options.why,
                  "a buffer or module: its bytes, lifetime and users")
       ->type_name("NAME");
-  app.add_flag("--dtypes", options.dtypes, "bytes by class and element type");
+  app.add_flag("--dtypes", options.dtypes, "what every tensor is stored and computed in, and every "
+               "conversion");
   app.add_flag("--text", options.text, "the whole plan in the plan dialect");
   app.add_flag("--json", options.json, "print one JSON object");
 }

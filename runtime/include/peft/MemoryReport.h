@@ -84,28 +84,41 @@ struct StorageTypes {
   uint64_t tensors = 0;
   uint64_t bytes = 0; ///< those that several tensors have in turn count once
 };
-/// In which type a kernel computes: the type its operands `C` have, or f32 for
-/// kernels without one.
+/// One tensor of the plan and the types its numbers have inside kernels.
+struct TensorTypes {
+  uint32_t buffer = none;
+  std::vector<DType> computed; ///< in order of first use; empty: only counts
+};
+/// In which type a kernel computes: products in the type its operands `C` have
+/// (their sums are f32), everything else in f32 or f64. Kernels over integers
+/// are left out.
 struct ComputeTypes {
   std::string_view kernel;
   DType compute = DType::f32;
   uint64_t launches = 0;
 };
 /// Numbers that change their type: a weight that is rounded as it is read, a
-/// cast, a buffer that starts from a weight of another type.
+/// result that is rounded from its sum, a number that is widened, a buffer that
+/// starts from a weight of another type, a trained weight that is saved.
 struct Conversion {
-  std::string_view where; ///< kernel, or "load"
-  std::string_view operand;
+  std::string_view where;   ///< kernel, or "load", "save"
+  std::string_view operand; ///< or what has no operand: "probabilities"
   DType from = DType::f32, to = DType::f32;
   uint64_t times = 0;       ///< launches, or buffers
   std::string_view example; ///< the first tensor
+
+  bool rounds() const; ///< else every value stays what it is
 };
 struct TypeLedger {
+  std::vector<TensorTypes> tensors; ///< every buffer, by index
   std::vector<StorageTypes> storage;
   std::vector<ComputeTypes> compute;
   std::vector<Conversion> conversions;
 };
 TypeLedger typeLedger(const Plan &plan);
+
+/// Whether the ledger knows what `kernel` does to types: it must know each.
+bool isInLedger(std::string_view kernel);
 
 } // namespace peft
 
