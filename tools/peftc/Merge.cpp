@@ -126,7 +126,8 @@ Status run(const ExportOptions &options) {
                                 options.output));
   if (!options.quiet)
     llvm::outs() << report.modules << " modules as "
-                 << report.architecture << ", alpha " << report.alpha
+                 << report.architecture << ", alpha "
+                 << llvm::format("%g", report.alpha)
                  << "\nwrote " << options.output << "\n";
   return {};
 }
