@@ -84,8 +84,12 @@ constexpr KernelArithmetic arithmetics[] = {
 };
 
 /// Whether numbers of this type stand for real numbers: not for ids or counts.
-bool isReal(DType type) {
-  return type != DType::i32 && type != DType::i64 && type != DType::u8;
+bool isReal(DType type) { return type != DType::i32 && type != DType::i64; }
+
+/// The scales of a quantized weight, which its values are computed from.
+bool isScale(std::string_view operand) {
+  return operand == "absmax" || operand == "nested_absmax" ||
+         operand == "tables";
 }
 
 class LedgerBuilder {
@@ -104,6 +108,7 @@ private:
   void addComputed(uint32_t buffer, DType type);
   void addFiles();
 
+  const Plan &plan;
   using StorageKey = std::tuple<BufferClass, DType, bool>;
   /// Bytes [begin, end) of an arena.
   struct Range {
@@ -132,9 +137,7 @@ bool isInLedger(std::string_view kernel) {
 }
 
 bool Conversion::rounds() const {
-  if (to == DType::f64)
-    return false;
-  return !(to == DType::f32 && (from == DType::bf16 || from == DType::f16));
+  return to != DType::f64 && (to != DType::f32 || from == DType::f64);
 }
 
 void LedgerBuilder::addConversion(std::string_view where,
@@ -162,7 +165,7 @@ void LedgerBuilder::addOperand(const Launch &launch, const KernelSpec &spec,
   const OperandSpec &operand = spec.operands[index];
   const uint32_t number = launch.operands[index];
   const Buffer &buffer = plan.buffers[number];
-  if (!isReal(buffer.dtype))
+  if (!isReal(buffer.dtype) || isScale(operand.name))
     return;
   DType inside = buffer.dtype;
   switch (arithmetic) {

@@ -58,7 +58,7 @@ Expected<TensorType> typeOf(const TensorToWrite &tensor) {
   }
 }
 
-uint64_t tensorBytes(const TensorToWrite &tensor) {
+uint64_t dataBytes(const TensorToWrite &tensor) {
   uint64_t bytes = byteSize(tensor.dtype);
   for (int64_t extent : tensor.shape)
     bytes *= static_cast<uint64_t>(extent);
@@ -93,7 +93,7 @@ Status peft::writeGguf(const std::string &path, const GgufFields &fields,
     PEFT_ASSIGN(const TensorType type, typeOf(tensor));
     header.number(type);
     header.number(offset);
-    const uint64_t bytes = tensorBytes(tensor);
+    const uint64_t bytes = dataBytes(tensor);
     if (!tensor.produce && tensor.bytes.size() != bytes)
       return internalError("tensor " + tensor.name + " has " +
                            std::to_string(tensor.bytes.size()) +
@@ -106,7 +106,7 @@ Status peft::writeGguf(const std::string &path, const GgufFields &fields,
     for (const TensorToWrite &tensor : tensors) {
       PEFT_TRY(tensor.produce ? tensor.produce(sink)
                               : sink.write(tensor.bytes));
-      PEFT_TRY(pad(sink, tensorBytes(tensor)));
+      PEFT_TRY(pad(sink, dataBytes(tensor)));
     }
     return Status();
   });

@@ -9,7 +9,7 @@
 
 using namespace peft;
 
-static uint64_t tensorBytes(const TensorToWrite &tensor) {
+static uint64_t dataBytes(const TensorToWrite &tensor) {
   uint64_t count = byteSize(tensor.dtype);
   for (int64_t extent : tensor.shape)
     count *= static_cast<uint64_t>(extent);
@@ -31,7 +31,7 @@ cut(std::map<std::string, TensorToWrite> &tensors, uint64_t limit) {
   std::vector<std::vector<TensorToWrite>> shards(1);
   uint64_t used = 0;
   for (auto &[name, tensor] : tensors) {
-    uint64_t size = tensorBytes(tensor);
+    uint64_t size = dataBytes(tensor);
     if (!shards.back().empty() && used + size > limit) {
       shards.emplace_back();
       used = 0;
@@ -46,7 +46,7 @@ Status peft::writeModelTensors(std::map<std::string, TensorToWrite> tensors,
                                const std::string &directory, uint64_t limit) {
   uint64_t total = 0;
   for (const auto &[name, tensor] : tensors)
-    total += tensorBytes(tensor);
+    total += dataBytes(tensor);
   std::vector<std::vector<TensorToWrite>> shards = cut(tensors, limit);
   nlohmann::ordered_json index;
   index["metadata"]["total_size"] = total;

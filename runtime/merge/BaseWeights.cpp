@@ -51,8 +51,26 @@ BaseWeight peft::tensorAsWeight(const SafetensorsFile &file,
   return weight;
 }
 
+/// Each stands for several tensors, which are no weights by themselves.
+Status BaseWeights::addQuantized(const ModelDirectory &model, DType dtype) {
+  for (const std::string &name : quantizedWeights(model)) {
+    PEFT_ASSIGN(std::optional<QuantizedTensor> tensor,
+                findQuantized(model, name));
+    if (!tensor)
+      continue;
+    const std::string module = name.substr(0, name.rfind(".weight"));
+    std::erase_if(weights, [&](const auto &entry) {
+      return entry.first.starts_with(name + ".") ||
+             entry.first == module + ".SCB" ||
+             entry.first == module + ".weight_format";
+    });
+    PEFT_ASSIGN(weights[name], quantizedAsWeight(mapped, *tensor, dtype));
+  }
+  return {};
+}
+
 Expected<std::unique_ptr<BaseWeights>>
-BaseWeights::open(const ModelDirectory &model) {
+BaseWeights::open(const ModelDirectory &model, DType dtype) {
   auto result = std::make_unique<BaseWeights>();
   for (const WeightShard &shard : model.shards) {
     PEFT_ASSIGN(SafetensorsFile file, SafetensorsFile::open(shard.path));
@@ -65,6 +83,7 @@ BaseWeights::open(const ModelDirectory &model) {
                         tensor.type + ", which cannot be copied");
       result->weights[tensor.name] = tensorAsWeight(file, tensor);
     }
+  PEFT_TRY(result->addQuantized(model, dtype));
   return result;
 }
 

@@ -3,6 +3,7 @@
 #define PEFT_MERGE_BASEWEIGHTS_H
 
 #include "peft/ModelDirectory.h"
+#include "peft/QuantizedTensor.h"
 
 #include <map>
 #include <memory>
@@ -27,6 +28,7 @@ struct BaseWeight {
   std::vector<int64_t> shape;
   DType dtype = DType::f32; ///< what an unquantized model would store it as
   bool isFloat = true;      ///< else it can only be copied
+  bool quantized = false;
   /// Its bytes, where it is stored as `dtype`; else empty.
   ByteSpan bytes;
   std::shared_ptr<const WeightReader> reader;
@@ -41,17 +43,28 @@ struct BaseWeight {
 BaseWeight tensorAsWeight(const SafetensorsFile &file,
                           const TensorHeader &tensor);
 
-/// The weights of a model directory by name. Files stay mapped as long as this
+/// A quantized weight, whose scales are checked. It has `dtype` where its file
+/// does not say what it had before. `files` must outlive the result.
+Expected<BaseWeight> quantizedAsWeight(MappedModel &files,
+                                       const QuantizedTensor &tensor,
+                                       DType dtype);
+
+/// The weights of a model directory by name, quantized or not. Files stay mapped as long as this
 /// object lives; it must not move while weights are in use.
 class BaseWeights {
 public:
-  static Expected<std::unique_ptr<BaseWeights>> open(const ModelDirectory &model);
+  /// `dtype` is what a weight has whose file does not say.
+  static Expected<std::unique_ptr<BaseWeights>>
+  open(const ModelDirectory &model, DType dtype);
 
   const std::map<std::string, BaseWeight> &all() const { return weights; }
   const BaseWeight *find(const std::string &name) const;
 
 private:
+  Status addQuantized(const ModelDirectory &model, DType dtype);
+
   std::map<std::string, SafetensorsFile> files; ///< by path
+  MappedModel mapped;                           ///< of quantized weights
   std::map<std::string, BaseWeight> weights;
 };
 

@@ -29,6 +29,8 @@ public:
 
 private:
   Status open(const ScaleOfModule &scaleOf);
+  Status checkQuantization(const nlohmann::json &config);
+  Status openOther();
   Status checkTensors() const;
   Status checkShapes(const LowRankChange &change,
                      const BaseWeight &weight) const;
@@ -44,7 +46,9 @@ private:
   const AdapterDirectory &adapter;
   ModelDirectory model;
   std::string config; ///< text of config.json
+  bool quantized = false; ///< the base
   std::unique_ptr<BaseWeights> base;
+  std::unique_ptr<BaseWeights> other; ///< that is compared with, or null
   AdapterChanges changes;
   bool tied = false;           ///< the base's head is its embedding
   const BaseWeight *headTable = nullptr; ///< that a new head starts from
@@ -59,6 +63,50 @@ private:
 // What goes where
 //===----------------------------------------------------------------------===//
 
+/// What config.json says the weights are.
+static DType dtypeOf(const nlohmann::json &config) {
+  for (const char *key : {"dtype", "torch_dtype"})
+    if (const auto at = config.find(key);
+        at != config.end() && at->is_string()) {
+      if (*at == "bfloat16")
+        return DType::bf16;
+      if (*at == "float16")
+        return DType::f16;
+    }
+  return DType::f32;
+}
+
+/// What bitsandbytes quantized is dequantized; other formats are not read.
+Status Merger::checkQuantization(const nlohmann::json &config) {
+  for (const char *key : {"quantization_config", "compression_config"}) {
+    const auto at = config.find(key);
+    if (at == config.end() || at->is_null())
+      continue;
+    const auto method = at->is_object() ? at->find("quant_method") : at->end();
+    if (!at->is_object() || method == at->end() || *method != "bitsandbytes")
+      return badInput(model.configPath + ": " + key + ": " + describe(*at) +
+                      " is not read in this version, only what bitsandbytes "
+                      "quantized; name the directory of the model that the "
+                      "weights were made from");
+    quantized = true;
+  }
+  return {};
+}
+
+/// The base that is only compared with.
+Status Merger::openOther() {
+  PEFT_ASSIGN(ModelDirectory directory, openModel(options.compare));
+  PEFT_ASSIGN(other, BaseWeights::open(directory, DType::f32));
+  for (const auto &[name, weight] : base->all()) {
+    const BaseWeight *found = other->find(name);
+    if (!found || found->shape != weight.shape)
+      return badInput(directory.directory + ": has no " + name +
+                      " of the shape that " + model.directory +
+                      " has; --compare takes another form of the same model");
+  }
+  return {};
+}
+
 Status Merger::open(const ScaleOfModule &scaleOf) {
   PEFT_ASSIGN(model, openModel(options.model));
   if (!model.hasWeights())
@@ -66,13 +114,10 @@ Status Merger::open(const ScaleOfModule &scaleOf) {
                                     "model's directory");
   PEFT_ASSIGN(config, readFile(model.configPath));
   PEFT_ASSIGN(const nlohmann::json fields, readJsonObject(model.configPath));
-  for (const char *key : {"quantization_config", "compression_config"})
-    if (fields.contains(key) && !fields[key].is_null())
-      return badInput(model.configPath + ": " + key +
-                      " is set: merging into quantized weights is not in this "
-                      "version; name the directory of the model they were "
-                      "made from");
-  PEFT_ASSIGN(base, BaseWeights::open(model));
+  PEFT_TRY(checkQuantization(fields));
+  PEFT_ASSIGN(base, BaseWeights::open(model, dtypeOf(fields)));
+  if (!options.compare.empty())
+    PEFT_TRY(openOther());
   PEFT_ASSIGN(changes, readChanges(adapter, scaleOf));
   // Where the field is left out, the class's default is what the files show.
   const auto tie = fields.find("tie_word_embeddings");
@@ -202,6 +247,7 @@ TensorToWrite Merger::start(const BaseWeight &weight, const std::string &name) {
 void Merger::addTensor(const BaseWeight &weight, const std::string &name) {
   TensorToWrite tensor = start(weight, name);
   const DType dtype = tensor.dtype;
+  report.dequantized += weight.quantized;
   auto announce = [this, name] {
     if (options.onTensor)
       options.onTensor(name, made, total);
@@ -231,7 +277,10 @@ void Merger::addTensor(const BaseWeight &weight, const std::string &name) {
                       &change = lowRank->second](FileSink &sink) -> Status {
       announce();
       PEFT_ASSIGN(LowRankRows rows, LowRankRows::read(adapter.tensors, change));
-      return writeWeight(*source, dtype, rows, sink, report.loss);
+      OtherBase compared;
+      if (other)
+        compared = {other->find(source->name), &report.otherLoss};
+      return writeWeight(*source, dtype, rows, sink, report.loss, compared);
     };
   } else if (bias) {
     tensor.produce = [this, announce, source, dtype, bias,
@@ -278,6 +327,7 @@ Status Merger::write() {
   ConfigChanges change;
   change.dtype = options.dtype;
   change.untied = report.untied;
+  change.notQuantized = quantized;
   PEFT_ASSIGN(std::string text, changeConfig(config, model.configPath, change));
   return writeFileAtomically(joinPath(options.output, "config.json"), text);
 }

@@ -107,13 +107,15 @@ struct RowBlock {
   std::vector<RoundingLoss> losses; ///< by row, so that sums have one order
   std::vector<uint8_t> failed;      ///< by row: a value is not finite
 
-  /// Rounds row `row` of `columns` values to `dtype`.
-  void round(uint64_t row, uint64_t columns, DType dtype) {
+  /// Rounds row `row` of `columns` values to `dtype`. The loss is against
+  /// `exact`, which may be what another base gives.
+  void round(uint64_t row, uint64_t columns, DType dtype,
+             const std::vector<double> &exactly) {
     RoundingLoss &loss = losses[row];
     loss = {};
     for (uint64_t i = row * columns; i < (row + 1) * columns; ++i) {
-      const double exact = values[i];
-      storeFloat(stored.data(), dtype, i, static_cast<float>(exact));
+      const double exact = exactly[i];
+      storeFloat(stored.data(), dtype, i, static_cast<float>(values[i]));
       const double held = loadFloat(stored.data(), dtype, i);
       failed[row] |= !std::isfinite(held);
       const double lost = std::fabs(held - exact), change = exact - base[i];
@@ -157,42 +159,61 @@ Status notFinite(const BaseWeight &base, DType dtype, const RowBlock &block,
 
 } // namespace
 
+/// Reads rows [first, first + count) of `base` into `block`, changes and rounds
+/// them. Losses are against `exactly`, or against the block's own values.
+static Status makeRows(const BaseWeight &base, DType dtype,
+                       const ChangeRows &change, uint64_t first, uint64_t count,
+                       RowBlock &block, const std::vector<double> *exactly) {
+  const uint64_t columns = base.rowSize();
+  block.base.resize(count * columns);
+  block.values.resize(count * columns);
+  block.stored.resize(count * columns * byteSize(dtype));
+  PEFT_TRY(base.reader->read(first * columns, block.base));
+  block.losses.assign(count, {});
+  block.failed.assign(count, 0);
+  onAllCores(count, [&](uint64_t begin, uint64_t end) {
+    const uint64_t offset = begin * columns, size = (end - begin) * columns;
+    const auto from = std::span<const float>(block.base).subspan(offset, size);
+    const auto to = std::span(block.values).subspan(offset, size);
+    std::ranges::copy(from, to.begin());
+    if (change)
+      change(first + begin, from, to);
+    for (uint64_t row = begin; row < end; ++row)
+      block.round(row, columns, dtype, exactly ? *exactly : block.values);
+  });
+  return {};
+}
+
+/// Adds the losses of a block's rows, in order.
+static void addLosses(const RowBlock &block, const std::string &name,
+                      RoundingLoss &loss) {
+  RoundingLoss sum;
+  for (const RoundingLoss &row : block.losses)
+    sum.add(row);
+  sum.worst = name;
+  loss.add(sum);
+}
+
 Status peft::writeWeight(const BaseWeight &base, DType dtype,
                          const ChangeRows &change, FileSink &sink,
-                         RoundingLoss &loss) {
+                         RoundingLoss &loss, const OtherBase &other) {
   constexpr uint64_t blockElements = 1 << 18; // 4 MB of buffers
   const uint64_t columns = base.rowSize();
   const uint64_t rows = columns ? base.elementCount() / columns : 0;
   const uint64_t most = std::max<uint64_t>(1, blockElements / (columns + 1));
-  RowBlock block;
-  block.base.resize(std::min(rows, most) * columns);
-  block.values.resize(block.base.size());
-  block.stored.resize(block.base.size() * byteSize(dtype));
+  RowBlock block, compared;
   for (uint64_t first = 0; first < rows; first += most) {
     const uint64_t count = std::min(most, rows - first);
-    PEFT_TRY(base.reader->read(
-        first * columns, std::span(block.base).first(count * columns)));
-    block.losses.assign(count, {});
-    block.failed.assign(count, 0);
-    onAllCores(count, [&](uint64_t begin, uint64_t end) {
-      const uint64_t offset = begin * columns, size = (end - begin) * columns;
-      const auto from = std::span<const float>(block.base).subspan(offset, size);
-      const auto to = std::span(block.values).subspan(offset, size);
-      std::ranges::copy(from, to.begin());
-      if (change)
-        change(first + begin, from, to);
-      for (uint64_t row = begin; row < end; ++row)
-        block.round(row, columns, dtype);
-    });
+    PEFT_TRY(makeRows(base, dtype, change, first, count, block, nullptr));
     if (std::ranges::find(block.failed, 1) != block.failed.end())
       return notFinite(base, dtype, block, first, columns);
-    RoundingLoss sum;
-    for (const RoundingLoss &row : block.losses)
-      sum.add(row);
-    sum.worst = base.name;
-    loss.add(sum);
-    PEFT_TRY(sink.write(
-        std::span(block.stored).first(count * columns * byteSize(dtype))));
+    addLosses(block, base.name, loss);
+    PEFT_TRY(sink.write(block.stored));
+    if (!other.weight)
+      continue;
+    PEFT_TRY(makeRows(*other.weight, dtype, change, first, count, compared,
+                      &block.values));
+    addLosses(compared, base.name, *other.loss);
   }
   base.reader->forget();
   return {};

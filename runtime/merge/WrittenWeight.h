@@ -34,12 +34,18 @@ private:
   std::vector<float> magnitude; ///< [rows], or empty
 };
 
+/// A base that is not written, only compared with; null: none.
+struct OtherBase {
+  const BaseWeight *weight = nullptr;
+  RoundingLoss *loss = nullptr; ///< of what it would have given
+};
+
 /// Writes `base`, changed by `change` if there is one, rounded once to `dtype`,
 /// some rows at a time on all cores. What the rounding loses is added to
 /// `loss`. An error where a value is not finite in that type.
 Status writeWeight(const BaseWeight &base, DType dtype,
                    const ChangeRows &change, FileSink &sink,
-                   RoundingLoss &loss);
+                   RoundingLoss &loss, const OtherBase &other = {});
 
 } // namespace peft
 

@@ -6,7 +6,8 @@ The merged weights are W + s B A in f64, rounded once, for every stored and ever
 asked type, for shards, rank and alpha patterns, rsLoRA, trained biases, biases of
 B, modules saved whole, DoRA and embeddings; what is not changed is copied byte
 for byte; the report says what rounding loses. Tied heads stay tied, or are untied
-when asked. Large tensors are made in little memory. What cannot be merged, and
+when asked. Bases of 4 and 8 bits are dequantized, and compared with their original.
+Large tensors are made in little memory. What cannot be merged, and
 damaged adapters, are refused by name and leave no model behind. GGUF adapters are
 read back with the package gguf. Needs numpy and gguf. The last line counts what
 passed.
@@ -25,6 +26,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "golden"))
 import models  # noqa: E402
+import quantized_file  # noqa: E402
 import tensor_file  # noqa: E402
 from cases import BIASES, LLAMA, MISTRAL, QWEN2, QWEN3  # noqa: E402
 
@@ -377,9 +379,40 @@ def check_memory(bench):
         raise Failure(f"{resident >> 20} MiB resident for tensors of 256 MiB")
 
 
-def damage(made, change):
-    change(made)
-    return made
+def check_quantized(bench):
+    """Onto what the codes stand for; the original is only compared with."""
+    for quantize, flags in ((quantized_file.nf4, {"load_in_4bit": True}),
+                            (quantized_file.nf4_nested, {"load_in_4bit": True}),
+                            (quantized_file.int8, {"load_in_8bit": True})):
+        root, made = bench.setup(LLAMA, {}, all_linears)
+        os.rename(f"{root}/model", f"{root}/original")
+        os.makedirs(f"{root}/model")
+        config = {**LLAMA, "quantization_config": {"quant_method": "bitsandbytes", **flags}}
+        with open(f"{root}/model/config.json", "w") as file:
+            json.dump(config, file)
+        tensors, quantized = {}, {}
+        for name, values in made.base.items():
+            if any(f".{linear}.weight" in name for linear in LINEARS):
+                kept = quantize(name, values, tensors)
+                quantized[name] = kept.astype(np.float64) - values
+                made.merged[name] = made.merged[name] + quantized[name]
+            else:
+                tensors[name] = ("F32", values)
+        quantized_file.save(f"{root}/model/model.safetensors", tensors)
+        said = json.loads(bench.merge(root, "--json", "--type", "f32", "--compare",
+                                      f"{root}/original"))
+        expect_model(f"{root}/out", made.merged, "f32")
+        with open(f"{root}/out/config.json") as file:
+            if "quantization_config" in json.load(file):
+                raise Failure("config.json still says that it is quantized")
+        if (said["dequantized"], said["merged"]) != (14, 14):
+            raise Failure(f"counts {said}")
+        off = np.sqrt(sum((each**2).sum() for each in quantized.values())
+                      / sum((made.merged[name] ** 2).sum() for name in quantized))
+        if not abs(said["compared"]["relative"] - off) <= 1e-3 * off:
+            raise Failure(f"the original is {said['compared']}, expected {off}")
+        if not said["rounding"]["relative"] < 1e-6:
+            raise Failure(f"rounding loses {said['rounding']}")
 
 
 def check_refusals(bench):
@@ -444,8 +477,8 @@ def check_refusals(bench):
             raise Failure(f"{change.__name__}: left {os.listdir(f'{root}/out')}")
     root, _ = bench.setup({**LLAMA, "quantization_config": {"quant_method": "gptq"}}, {},
                           all_linears)
-    if "gptq" not in bench.merge(root, code=65) and "quantiz" not in bench.merge(root, code=65):
-        raise Failure("merges into quantized weights")
+    if "gptq" not in bench.merge(root, code=65):
+        raise Failure("GPTQ is not named")
     root, _ = bench.setup(LLAMA, {"peft_type": "IA3"}, all_linears)
     if "IA3" not in bench.merge(root, code=65):
         raise Failure("IA3 is not named")
@@ -518,7 +551,7 @@ def main():
     checks = {f"merge/{name}": lambda bench, name=name: check_merge(bench, name)
               for name in MERGES}
     checks |= {"merge/report": check_report, "merge/files": check_files,
-               "merge/tied": check_tied, "merge/memory": check_memory,
+               "merge/tied": check_tied, "merge/quantized": check_quantized, "merge/memory": check_memory,
                "merge/refusals": check_refusals, "gguf/values": check_gguf,
                "gguf/refusals": check_gguf_refusals}
     passed = failed = 0

@@ -235,6 +235,11 @@ void addMergeFlags(CLI::App &app, MergeModelOptions &options) {
                  "f32")
       ->check(CLI::IsMember({"stored", "bf16", "f16", "f32"}))
       ->capture_default_str();
+  app.add_option("--compare", options.compare,
+                 "another form of the model, such as the original of a "
+                 "quantized one: say how far merging onto it would be from "
+                 "model and adapter")
+      ->type_name("DIR");
   app.add_flag("--untie", options.untie,
                "store embedding and head apart where the adapter changes one");
   app.add_option("--shard-size", options.shardBytes,

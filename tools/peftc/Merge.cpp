@@ -48,6 +48,9 @@ static void print(const MergeModelOptions &options, const MergeReport &report) {
   out << report.merged << " modules merged, " << report.replaced
       << " tensors replaced by the adapter's, " << report.copied
       << " copied\n";
+  if (report.dequantized)
+    out << report.dequantized << " of the tensors were quantized; the merged "
+        << "model is not\n";
   if (report.untied)
     out << "the head is stored apart from the embedding\n";
   out << "type " << options.dtype << ": rounding loses ";
@@ -55,6 +58,9 @@ static void print(const MergeModelOptions &options, const MergeReport &report) {
     out << describeLoss(report.loss) << "\n";
   else
     out << "nothing\n";
+  if (!options.compare.empty())
+    out << "onto " << options.compare << " instead: "
+        << describeLoss(report.otherLoss) << "\n";
   if (report.copyLoss.maximum > 0)
     out << "of the other tensors it loses at most "
         << llvm::format("%.3g", report.copyLoss.maximum) << " in one value ("
@@ -81,6 +87,7 @@ Status run(const MergeModelOptions &options) {
   merge.adapter = options.adapter;
   merge.output = options.output;
   merge.dtype = parseDType(options.dtype);
+  merge.compare = options.compare;
   merge.untie = options.untie;
   merge.shardBytes = options.shardBytes;
   if (!options.quiet && !options.json && isatty(STDERR_FILENO))
@@ -95,9 +102,11 @@ Status run(const MergeModelOptions &options) {
                             {"replaced", report.replaced},
                             {"copied", report.copied},
                             {"bytes", report.bytes},
+                            {"dequantized", report.dequantized},
                             {"untied", report.untied},
                             {"type", options.dtype},
                             {"rounding", lossObject(report.loss)},
+                            {"compared", lossObject(report.otherLoss)},
                             {"rounding_of_others", lossObject(report.copyLoss)},
                             {"output", options.output}}))
                  << "\n";
@@ -117,7 +126,8 @@ Status run(const ExportOptions &options) {
                                 options.output));
   if (!options.quiet)
     llvm::outs() << report.modules << " modules as "
-                 << report.architecture << ", alpha " << report.alpha
+                 << report.architecture << ", alpha "
+                 << llvm::format("%g", report.alpha)
                  << "\nwrote " << options.output << "\n";
   return {};
 }

@@ -61,6 +61,7 @@ struct ExplainOptions {
 
 struct MergeModelOptions {
   std::string model, adapter, output;
+  std::string compare; ///< another form of the model; empty: none
   std::string dtype = "stored"; ///< stored, bf16, f16 or f32
   bool untie = false;
   uint64_t shardBytes = 5'000'000'000;

@@ -4,7 +4,8 @@
 // brought to its magnitude), and the tensors that the adapter holds whole.
 // Knows names and shapes only, so it serves every Hugging Face architecture
 // whose adapted weights are stored as torch.nn.Linear and torch.nn.Embedding
-// store them. Tensors are made and written one at a time.
+// store them, or as bitsandbytes quantized those; then W is what the codes stand
+// for, and the merged model is not quantized. Tensors are made and written one at a time.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_MERGE_H
@@ -30,6 +31,10 @@ using ScaleOfModule =
 struct MergeOptions {
   std::string model, adapter; ///< directories
   std::string output;         ///< a directory, absent or empty
+  /// Another form of the same model (the original of a quantized one, say), or
+  /// empty: the report says how far merging onto it would be from base and
+  /// adapter.
+  std::string compare;
   std::optional<DType> dtype; ///< absent: each tensor as the model has it
   /// A tied head may become a tensor of its own, where the adapter changes only
   /// one side of it.
@@ -57,9 +62,11 @@ struct MergeReport {
   size_t merged = 0;    ///< modules with low-rank factors
   size_t replaced = 0;  ///< tensors that the adapter holds whole
   size_t copied = 0;    ///< the others, perhaps in another type
+  size_t dequantized = 0; ///< tensors of the base that were quantized
   uint64_t bytes = 0;   ///< of all tensors written
   bool untied = false;
   RoundingLoss loss;    ///< of the merged weights
+  RoundingLoss otherLoss; ///< of them, had they been merged onto `compare`
   RoundingLoss copyLoss; ///< of tensors that only changed their type
 };
 
