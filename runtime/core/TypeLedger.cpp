@@ -108,7 +108,6 @@ private:
   void addComputed(uint32_t buffer, DType type);
   void addFiles();
 
-  const Plan &plan;
   using StorageKey = std::tuple<BufferClass, DType, bool>;
   /// Bytes [begin, end) of an arena.
   struct Range {
