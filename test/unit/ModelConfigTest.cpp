@@ -140,29 +140,29 @@ TEST(ModelConfig, GemmaAndPhiOfBothVersions) {
   EXPECT_EQ(four.localRope->invFreq, five.localRope->invFreq);
   EXPECT_EQ(four.slidingWindow, five.slidingWindow);
 
-  const std::string sizes = R"({"model_type": "phi3", "hidden_size": 48,
+  const std::string sizes = R"({"model_type": "phi3", "hidden_size": 64,
       "num_attention_heads": 4, "num_key_value_heads": 2,
       "max_position_embeddings": 131072, "tie_word_embeddings": true,
       "original_max_position_embeddings": 4096, )";
   const std::string lists = R"("short_factor": [1.0, 1.5, 2.0, 3.0],
       "long_factor": [1, 4, 16, 32])";
-  const ModelConfig phi = parsed(sizes + R"("partial_rotary_factor": 0.75,
+  const ModelConfig phi = parsed(sizes + R"("partial_rotary_factor": 0.5,
       "rope_scaling": {"type": "longrope", )" + lists + "}}");
   EXPECT_EQ(phi.rope.type, RopeType::longrope);
   ASSERT_EQ(phi.rope.invFreq.size(), 4u);
   ASSERT_EQ(phi.rope.longInvFreq.size(), 4u);
-  EXPECT_NEAR(phi.rope.invFreq[1], 1 / (1.5 * std::pow(1e4, 2.0 / 9)), 0.2);
+  EXPECT_NEAR(phi.rope.invFreq[1], 1 / (1.5 * std::pow(1e4, 0.25)), 1e-7);
   EXPECT_NEAR(phi.rope.attentionFactor,
               std::sqrt(1 + std::log(32.0) / std::log(4096.0)), 1e-12);
   EXPECT_EQ(phi.rope.originalMaxPositions, 4096);
   for (const char *name : {"su", "yarn"}) {
-    const ModelConfig older = parsed(sizes + R"("partial_rotary_factor": 0.75,
+    const ModelConfig older = parsed(sizes + R"("partial_rotary_factor": 0.5,
         "rope_scaling": {"type": ")" + name + "\", " + lists + "}}");
     EXPECT_EQ(older.rope.longInvFreq, phi.rope.longInvFreq);
   }
   const ModelConfig newer = parsed(
       sizes + R"("rope_parameters": {"rope_type": "longrope",
-      "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+      "rope_theta": 10000.0, "partial_rotary_factor": 0.5,
       "original_max_position_embeddings": 4096, )" + lists + "}}");
   EXPECT_EQ(newer.rope.invFreq, phi.rope.invFreq);
   EXPECT_EQ(newer.rope.longInvFreq, phi.rope.longInvFreq);
