@@ -14,7 +14,7 @@
 # 4 is one build of rewritten sources (mutations/instrument.py) in which each
 # mutant can be turned on (mutations/run_mutants.py).
 #
-#   test/mutations.sh        needs what check.sh installs; about 30 minutes
+#   test/mutations.sh        needs what check.sh installs; 4 takes longest
 #
 # The last line counts: N passed, N failed, N skipped.
 set -u
