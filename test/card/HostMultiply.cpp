@@ -5,7 +5,6 @@
 //
 //===----------------------------------------------------------------------===//
 #include "HostMultiply.h"
-#include "Machine.h"
 
 #include "cuda/Grid.h"
 #include "cuda/Numbers.h"

@@ -19,6 +19,7 @@
 #ifndef PEFT_TEST_CARD_MACHINE_H
 #define PEFT_TEST_CARD_MACHINE_H
 
+#include "HostMultiply.h"
 #include "peft/Status.h"
 
 #include <cuda_runtime_api.h>
@@ -45,9 +46,6 @@ struct GraphData;
 
 /// Appends `work` to a stream, or to the graph that it records.
 cudaError_t append(cudaStream_t stream, Work work);
-/// Loads `code` (of a kernel or a product) for a launch. Error internal: it is
-/// new, and the stream records.
-Status loadFor(void *stream, const std::string &code);
 /// Runs everything that `task` waits for, and `task`.
 void settle(const std::shared_ptr<Task> &task);
 /// Runs the nodes of a graph; of a conditional one only if its value is set.
