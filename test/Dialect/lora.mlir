@@ -22,7 +22,7 @@ func.func @all(%x: tensor<1x4x6xbf16>, %r: tensor<1x4x8xf32>) {
   // CHECK: lora.down_dw %{{.*}}, %{{.*}} into @a.grad {dropout = 1.000000e-01 : f64, module = "q_proj"} : tensor<1x4x2xbf16>, tensor<1x4x6xbf16>
   lora.down_dw %t2, %x into @a.grad {dropout = 0.1, module = "q_proj"} : tensor<1x4x2xbf16>, tensor<1x4x6xbf16>
   // CHECK: lora.dora_linear %{{.*}}, @w bias @bias a @a b @b magnitude @m residual(%{{.*}} : tensor<1x4x8xf32>) {dropout = 1.000000e-01 : f64, module = "q_proj", scale = 2.000000e+00 : f64} : tensor<1x4x6xbf16> -> tensor<1x4x8xf32>, tensor<1x4x2xbf16>, tensor<1x4x8xbf16>, tensor<8xf32>
-  %y3, %t3, %z, %n = lora.dora_linear %x, @w bias @bias a @a b @b magnitude @m residual(%r : tensor<1x4x8xf32>) {scale = 2.0, dropout = 0.1, module = "q_proj"} : tensor<1x4x6xbf16> -> tensor<1x4x8xf32>, tensor<1x4x2xbf16>, tensor<1x4x8xbf16>, tensor<8xf32>
+  %y3, %t4, %z, %n = lora.dora_linear %x, @w bias @bias a @a b @b magnitude @m residual(%r : tensor<1x4x8xf32>) {scale = 2.0, dropout = 0.1, module = "q_proj"} : tensor<1x4x6xbf16> -> tensor<1x4x8xf32>, tensor<1x4x2xbf16>, tensor<1x4x8xbf16>, tensor<8xf32>
   // CHECK: lora.dora_scale %{{.*}}, @m, %{{.*}} {less} : tensor<1x4x8xbf16>, tensor<8xf32> -> tensor<1x4x8xbf16>
   %dz = lora.dora_scale %y2, @m, %n {less} : tensor<1x4x8xbf16>, tensor<8xf32> -> tensor<1x4x8xbf16>
   // CHECK: lora.dora_dw %{{.*}}, %{{.*}}, %{{.*}} into @m.grad : tensor<1x4x8xbf16>, tensor<1x4x8xbf16>, tensor<8xf32>
