@@ -89,6 +89,8 @@ static std::string commonModule(ArrayRef<lora::LinearOp> group) {
 LogicalResult StepConverter::projectGroup(ArrayRef<lora::LinearOp> group) {
   lora::LinearOp first = group.front();
   KernelCall c("lora_down_group_fwd", commonModule(group));
+  if (first->hasAttr(recomputedAttr))
+    c.again();
   c.operand(lora_down_group_fwd::x, use(first.getInput()));
   for (size_t i = 0; i < group.size(); ++i) {
     lora::LinearOp op = group[i];

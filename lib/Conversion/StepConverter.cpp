@@ -111,6 +111,8 @@ FailureOr<Value> StepConverter::dequantized(Operation *op, StringRef symbol) {
       codes.getDefiningOp<plan::BufferOp>().getType());
   std::string module = symbol.str();
   KernelCall decode("dequantize", module);
+  if (op->hasAttr(recomputedAttr))
+    decode.again();
   decode.operand(dequantize::w, codes);
   setParts(decode, symbol);
   decoded = plan.addBuffer(op->getLoc(), module + "/decoded",
