@@ -8,6 +8,8 @@
 //===----------------------------------------------------------------------===//
 #include "StepConverter.h"
 
+#include "peftc/Transforms/Recompute.h"
+
 using namespace mlir;
 using namespace peftc;
 using namespace peft::kernels;
