@@ -176,7 +176,8 @@ void checkBackward(std::initializer_list<DType> types) {
           .output("dq", type, shape.rows(), shape.width())
           .output("dk", type, shape.rows(), shape.keyWidth())
           .output("dv", type, shape.rows(), shape.keyWidth());
-      attributes(launch, shape).expectSameBits();
+      // Differences of the forward's numbers reach the gradient twice.
+      attributes(launch, shape).slack(4).expectSameBits();
       const double tolerance = toleranceOf(type, 2e-5, 1.5e-2);
       if (shape.seq > 1 && shape.window != 1) {
         launch.expectNear("dq", reference.dq, tolerance);

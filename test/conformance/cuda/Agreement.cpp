@@ -81,6 +81,13 @@ public:
         compareOperand(i, order);
   }
 
+  /// A library does not look at the gate: the device keeps its work behind a
+  /// condition of the graph. Only its scratch shows it here.
+  bool byLibrary() const {
+    const int engine = launch.spec->findAttribute("engine");
+    return engine >= 0 && launch.values[static_cast<size_t>(engine)].integer;
+  }
+
   /// A closed launch changes nothing, its scratch included.
   void expectUntouched() {
     for (size_t i = 0; i < memory.size(); ++i)
@@ -89,9 +96,10 @@ public:
             << launch.spec->name << " with a closed gate wrote its operand "
             << launch.spec->operands[i].name;
     EXPECT_EQ(fault.kind, 0) << launch.spec->name << " with a closed gate";
-    EXPECT_EQ(workspace->content(),
-              std::vector<std::byte>(workspace->size(), std::byte{0xff}))
-        << launch.spec->name << " with a closed gate wrote its workspace";
+    if (!byLibrary())
+      EXPECT_EQ(workspace->content(),
+                std::vector<std::byte>(workspace->size(), std::byte{0xff}))
+          << launch.spec->name << " with a closed gate wrote its workspace";
   }
 
   /// Before the place itself ends.
