@@ -150,16 +150,19 @@ class Bench:
             return hashlib.sha256(file.read()).hexdigest(), printed
 
 
-def check_moved(printed, mode):
-    """How many launches moved: with shuffling a quarter of them at least."""
+def check_moved(printed, schedule, variant):
+    """Shuffling must move a quarter of the launches, interleaving some."""
+    seed, mode = schedule
+    # Of two streams, every third seed lets the second run as soon as it may. The
+    # sums of this model stand right behind what they read: that is file order.
+    stays = variant == "phi3" and mode == "interleave" and seed % 3 == 2
     found = re.findall(r"(\d+) of (\d+) launches moved", printed)
     if not found:
         raise Failure("peft-run does not say how many launches moved")
     moved = sum(int(part) for part, _ in found)
     total = sum(int(whole) for _, whole in found)
-    if mode == "shuffle" and 4 * moved < total:
+    if (moved == 0 and not stays) or (mode == "shuffle" and 4 * moved < total):
         raise Failure(f"only {moved} of {total} launches moved")
-    return moved
 
 
 def variations(quick):
@@ -216,8 +219,6 @@ def check(bench, quick, counts):
         print(f"FAIL {name}: {failure}")
         counts["failed"] += 1
         return None
-    # One seed may keep the order of two streams; all of them may not.
-    interleaved = 0
     for label, arguments, reason in variations(quick):
         if reason:
             print(f"SKIP {name}/{label}: {reason}")
@@ -226,9 +227,7 @@ def check(bench, quick, counts):
         try:
             digest, printed = bench.train(**arguments)
             if "schedule" in arguments:
-                mode = arguments["schedule"][1]
-                moved = check_moved(printed, mode)
-                interleaved += moved if mode == "interleave" else 0
+                check_moved(printed, arguments["schedule"], bench.variant)
             if digest != reference:
                 raise Failure(f"{digest[:12]}, expected {reference[:12]}")
             print(f"PASS {name}/{label}", flush=True)
@@ -236,9 +235,6 @@ def check(bench, quick, counts):
         except Failure as failure:
             print(f"FAIL {name}/{label}: {failure}", flush=True)
             counts["failed"] += 1
-    if not interleaved:
-        print(f"FAIL {name}: interleaving moved no launch under any seed")
-        counts["failed"] += 1
     return reference
 
 
