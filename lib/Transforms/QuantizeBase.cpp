@@ -29,7 +29,10 @@ struct QuantizeBasePass
   using QuantizeBaseBase::QuantizeBaseBase;
 
   void runOnOperation() override {
-    if (failed(readOptions()) || failed(collect()) || failed(quantizeAll()))
+    if (failed(readOptions()))
+      return signalPassFailure();
+    collect();
+    if (failed(quantizeAll()))
       signalPassFailure();
   }
 
@@ -41,7 +44,7 @@ private:
   };
 
   LogicalResult readOptions();
-  LogicalResult collect();
+  void collect();
   LogicalResult quantizeAll();
   FailureOr<bool> isChosen(const Matrix &matrix);
   FailureOr<bool> quantize(nn::ParamOp parameter);
@@ -86,7 +89,7 @@ LogicalResult QuantizeBasePass::readOptions() {
 
 /// Every matrix that a linear or an embedding reads, by its parameter. One that
 /// both read, a tied head, counts as the head.
-LogicalResult QuantizeBasePass::collect() {
+void QuantizeBasePass::collect() {
   auto add = [&](FlatSymbolRefAttr symbol, bool inLayers) {
     StringRef module = symbol.getValue();
     module.consume_back(".weight");
@@ -108,7 +111,6 @@ LogicalResult QuantizeBasePass::collect() {
         add(embed.getTableAttr(), false);
     });
   }
-  return success();
 }
 
 FailureOr<bool> QuantizeBasePass::isChosen(const Matrix &matrix) {
