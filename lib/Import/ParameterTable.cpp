@@ -1,13 +1,12 @@
 //===- ParameterTable.cpp - tensors of a model as nn.params ---------------===//
 #include "ParameterTable.h"
 
+#include "peft/NestedNames.h"
+
 #include "mlir/IR/Diagnostics.h"
 
 using namespace mlir;
 using namespace peftc;
-
-static constexpr StringLiteral newerRoot = "model.language_model.",
-                               olderRoot = "language_model.model.";
 
 static std::string shapeText(ArrayRef<int64_t> shape) {
   std::string text = "[";
@@ -35,19 +34,16 @@ ParameterTable::ParameterTable(MLIRContext *context,
                                const peft::ModelConfig &config)
     : builder(context), model(model), config(config) {
   for (const peft::ModelDirectory::Tensor &tensor : model.tensors())
-    olderNames |= StringRef(tensor.header->name).starts_with(olderRoot);
+    olderNames |=
+        StringRef(tensor.header->name).starts_with("language_model.model.");
 }
 
-/// The tensor of a parameter, which is called by its place in the module tree.
-/// Before transformers 4.52 a text model inside another had other places, and
-/// files still have its names.
+/// The tensor of a parameter, which is called by its place in the module tree;
+/// files still have the names of earlier trees.
 std::string ParameterTable::storedName(const std::string &name) const {
-  StringRef rest(name);
   if (!olderNames)
     return name;
-  if (rest.consume_front(newerRoot))
-    return (olderRoot + rest).str();
-  return rest.starts_with("lm_head.") ? "language_model." + name : name;
+  return peft::otherNestedName(name).value_or(name);
 }
 
 void ParameterTable::fail(peft::Status status) {
