@@ -153,6 +153,21 @@ Expected<AdapterChanges> peft::readChanges(const AdapterDirectory &adapter,
   return ChangeReader(adapter, scaleOf).read();
 }
 
+void AdapterChanges::rename(
+    const std::function<std::string(const std::string &)> &nameOf) {
+  std::map<std::string, LowRankChange> renamed;
+  for (auto &[name, change] : lowRank) {
+    const std::string stored = nameOf(name);
+    change.module = stored.substr(0, stored.rfind(".weight"));
+    renamed[stored] = std::move(change);
+  }
+  lowRank = std::move(renamed);
+  std::map<std::string, const TensorHeader *> renamedWhole;
+  for (const auto &[name, tensor] : whole)
+    renamedWhole[nameOf(name)] = tensor;
+  whole = std::move(renamedWhole);
+}
+
 Expected<std::vector<float>> peft::readValues(const SafetensorsFile &file,
                                               const TensorHeader &tensor) {
   const ByteSpan bytes = file.bytes(tensor);

@@ -4,6 +4,7 @@
 
 #include "peft/Merge.h"
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -30,6 +31,9 @@ struct AdapterChanges {
   bool touches(const std::string &tensor) const {
     return lowRank.contains(tensor) || whole.contains(tensor);
   }
+
+  /// Puts each tensor under the name that `nameOf` gives for its present one.
+  void rename(const std::function<std::string(const std::string &)> &nameOf);
 };
 
 /// Sorts the tensors of an adapter by what they are for. Errors by name: a key

@@ -2,6 +2,7 @@
 #include "BaseWeights.h"
 
 #include "peft/FloatTypes.h"
+#include "peft/NestedNames.h"
 
 using namespace peft;
 
@@ -88,6 +89,9 @@ BaseWeights::open(const ModelDirectory &model, DType dtype) {
 }
 
 const BaseWeight *BaseWeights::find(const std::string &name) const {
-  const auto at = weights.find(name);
+  auto at = weights.find(name);
+  if (at == weights.end())
+    if (const auto other = otherNestedName(name))
+      at = weights.find(*other);
   return at == weights.end() ? nullptr : &at->second;
 }

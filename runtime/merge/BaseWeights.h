@@ -49,8 +49,9 @@ Expected<BaseWeight> quantizedAsWeight(MappedModel &files,
                                        const QuantizedTensor &tensor,
                                        DType dtype);
 
-/// The weights of a model directory by name, quantized or not. Files stay mapped as long as this
-/// object lives; it must not move while weights are in use.
+/// The weights of a model directory by name, quantized or not. Files stay
+/// mapped as long as this object lives; it must not move while weights are in
+/// use.
 class BaseWeights {
 public:
   /// `dtype` is what a weight has whose file does not say.
@@ -58,6 +59,7 @@ public:
   open(const ModelDirectory &model, DType dtype);
 
   const std::map<std::string, BaseWeight> &all() const { return weights; }
+  /// By this name, or by the other one of a text model inside another.
   const BaseWeight *find(const std::string &name) const;
 
 private:

@@ -4,6 +4,7 @@
 #include "WrittenWeight.h"
 #include "peft/FloatTypes.h"
 #include "peft/Json.h"
+#include "peft/NestedNames.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -12,8 +13,6 @@
 using namespace peft;
 
 namespace {
-
-constexpr const char *headName = "lm_head.weight";
 
 /// How the tables of token embeddings are called.
 constexpr std::string_view embeddingNames[] = {
@@ -31,6 +30,7 @@ private:
   Status open(const ScaleOfModule &scaleOf);
   Status checkQuantization(const nlohmann::json &config);
   Status openOther();
+  void nameAsStored();
   Status checkTensors() const;
   Status checkShapes(const LowRankChange &change,
                      const BaseWeight &weight) const;
@@ -50,6 +50,7 @@ private:
   std::unique_ptr<BaseWeights> base;
   std::unique_ptr<BaseWeights> other; ///< that is compared with, or null
   AdapterChanges changes;
+  std::string headName = "lm_head.weight";
   bool tied = false;           ///< the base's head is its embedding
   const BaseWeight *headTable = nullptr; ///< that a new head starts from
   std::map<std::string, TensorToWrite> tensors;
@@ -107,6 +108,22 @@ Status Merger::openOther() {
   return {};
 }
 
+/// Brings the adapter's names to those of the base's files, which may be of
+/// another version of transformers.
+void Merger::nameAsStored() {
+  constexpr std::string_view older = "language_model.";
+  for (const auto &[name, weight] : base->all())
+    if (name.starts_with(older)) {
+      headName = std::string(older) + "lm_head.weight";
+      break;
+    }
+  changes.rename([&](const std::string &name) {
+    if (const BaseWeight *weight = base->find(name))
+      return weight->name;
+    return otherNestedName(name) == headName ? headName : name;
+  });
+}
+
 Status Merger::open(const ScaleOfModule &scaleOf) {
   PEFT_ASSIGN(model, openModel(options.model));
   if (!model.hasWeights())
@@ -119,6 +136,7 @@ Status Merger::open(const ScaleOfModule &scaleOf) {
   if (!options.compare.empty())
     PEFT_TRY(openOther());
   PEFT_ASSIGN(changes, readChanges(adapter, scaleOf));
+  nameAsStored();
   // Where the field is left out, the class's default is what the files show.
   const auto tie = fields.find("tie_word_embeddings");
   tied = tie != fields.end() && tie->is_boolean() ? tie->get<bool>()

@@ -543,17 +543,18 @@ def check_gguf_refusals(bench):
             raise Failure(f"{words}: says {said}")
 
 
-def main():
+CHECKS = {f"merge/{name}": lambda bench, name=name: check_merge(bench, name) for name in MERGES}
+CHECKS |= {"merge/report": check_report, "merge/files": check_files, "merge/tied": check_tied,
+           "merge/quantized": check_quantized, "merge/memory": check_memory,
+           "merge/refusals": check_refusals, "gguf/values": check_gguf,
+           "gguf/refusals": check_gguf_refusals}
+
+
+def main(checks, description):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", required=True)
     options = parser.parse_args()
-    checks = {f"merge/{name}": lambda bench, name=name: check_merge(bench, name)
-              for name in MERGES}
-    checks |= {"merge/report": check_report, "merge/files": check_files,
-               "merge/tied": check_tied, "merge/quantized": check_quantized, "merge/memory": check_memory,
-               "merge/refusals": check_refusals, "gguf/values": check_gguf,
-               "gguf/refusals": check_gguf_refusals}
     passed = failed = 0
     with tempfile.TemporaryDirectory() as root:
         bench = Bench(root, os.path.abspath(options.bin))
@@ -570,4 +571,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(CHECKS, __doc__))
