@@ -26,20 +26,22 @@ bool isB(const Plan &plan, size_t index) {
   return plan.parameters[index].name.ends_with(factorB);
 }
 
-/// What the plan multiplies a module's projection with.
-double scaleOf(const Plan &plan, const std::string &module) {
+/// What the plan multiplies a module's projection with. The gradient of the
+/// projection has the same factor and, unlike the projection, which may be one
+/// of a group, a launch of its own.
+Expected<double> scaleOf(const Plan &plan, const std::string &module) {
+  const KernelSpec *spec = findKernel("linear_dx");
   for (const Entry &entry : plan.entries)
     for (const Item &item : entry.items) {
       const auto *launch = std::get_if<Launch>(&item.action);
-      if (!launch || launch->kernel != "lora_down_fwd" ||
-          launch->module != module)
+      if (!launch || launch->kernel != spec->name || launch->module != module)
         continue;
-      for (const Attribute &attribute : launch->attributes)
-        if (attribute.name == "scale")
-          return std::get<double>(attribute.value);
-      return 1;
+      PEFT_ASSIGN(const std::vector<AttributeValue> values,
+                  bindAttributes(*spec, *launch));
+      return values[kernels::linear_dx::scale].real;
     }
-  return 1;
+  return internalError("the plan has no linear_dx of " + module +
+                       ", which says how its adapter is scaled");
 }
 
 } // namespace
@@ -141,9 +143,10 @@ Status peft::makeStart(const Plan &plan, const AdapterConfig &config,
     const Parameter &parameter = plan.parameters[i];
     if (!parameter.name.ends_with(factorA) || !startFactorOf(plan, i))
       continue;
+    PEFT_ASSIGN(const double scale, scaleOf(plan, parameter.module));
     request["modules"].push_back({{"module", parameter.module},
                                   {"rank", shapeOf(plan, i)[0]},
-                                  {"scale", scaleOf(plan, parameter.module)}});
+                                  {"scale", scale}});
   }
   return runPeftData(
              {"init-adapter", "--model", model.directory, "-o", directory},

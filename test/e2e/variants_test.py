@@ -113,8 +113,29 @@ def dora(work):
     expect("use_dora" in said, f"another kind of adapter is refused by: {said}")
 
 
+def check_start(work, method, start, rank=4, scale=2.0):
+    """s B0 A0 is the best approximation of W, or of OLoRA its first columns."""
+    names = [key for key in start if ".lora_A." in key]
+    expect(len(names) == 14, f"{len(names)} modules have a start")
+    for key in names:
+        a = start[key].astype(np.float64)
+        b = start[key.replace(".lora_A.", ".lora_B.")].astype(np.float64)
+        weight = weight_of(work, key)
+        if method == "pissa":
+            left, values, right = np.linalg.svd(weight, full_matrices=False)
+            found = scale * b @ a
+            wanted = left[:, :rank] * values[:rank] @ right[:rank]
+        else:
+            found, wanted = (b @ a)[:, :rank], weight[:, :rank]
+            error = np.abs(b.T @ b - np.eye(rank)).max()
+            expect(error < 1e-5, f"{key}: B0 is {error:.1e} off orthonormal columns")
+        error = np.abs(found - wanted).max() / np.abs(wanted).max()
+        expect(error < 1e-5, f"{key}: the start is {error:.1e} off")
+
+
 def starts_from_weights(work, method):
-    plan = work.compile(method, "--lora-rank", "4", "--lora-init", method)
+    flags = ["--lora-rank", "4", "--lora-init", method]
+    plan = work.compile(method, *flags)
     plain = work.compile("plain", "--lora-rank", "4")
     out, tensors, config, metrics = work.train(method, plan)
     loss = work.train("plain", plain)[3][0]["loss"]
@@ -126,6 +147,14 @@ def starts_from_weights(work, method):
         f"the config is of r {config['r']}, alpha {config['lora_alpha']}",
     )
     start, _ = load_tensors(f"{out}/start/adapter_model.safetensors")
+    check_start(work, method, start)
+    single = work.compile("single", *flags, "--group-down-projections", "off")
+    other = work.train("single", single)[0]
+    other, _ = load_tensors(f"{other}/start/adapter_model.safetensors")
+    expect(
+        all(np.allclose(other[key], start[key], atol=1e-6) for key in start),
+        "projections one by one have another start",
+    )
     for key, values in start.items():
         if ".lora_A." not in key:
             continue
