@@ -45,6 +45,17 @@ Status checkConfig(const AdapterConfig &found, const AdapterConfig &needed,
                       sorted(needed.alphaPattern), where);
 }
 
+/// A start is right only beside the pair that takes it off again.
+Status refuseStart(const AdapterDirectory &adapter) {
+  const char *method =
+      adapter.config.init == LoraInit::olora ? "olora" : "pissa";
+  return badInput(adapter.directory + ": is what a " + method +
+                  " run starts from, and the plan has no pair that takes it "
+                  "off again; compile a plan with --adapter " +
+                  joinPath(adapter.directory, "adapter_config.json") +
+                  ", or take the adapter that the run saved");
+}
+
 /// The key that PEFT gave a module of a text model inside another before
 /// transformers 4.52 moved it; the same key for all others.
 std::string olderKey(const std::string &key) {
@@ -128,6 +139,8 @@ Status peft::loadAdapter(Executor &executor, const std::string &directory) {
   // An adapter that starts from the weights is loaded as its start, or as what
   // was saved after training.
   PEFT_ASSIGN(bool start, holdsStart(adapter));
+  if (start && !startsFromWeights(needed.init))
+    return refuseStart(adapter);
   bool converted = startsFromWeights(needed.init) && !start;
   PEFT_TRY(checkConfig(adapter.config,
                        converted ? convertedConfig(needed) : needed,

@@ -165,6 +165,11 @@ def starts_from_weights(work, method):
             f"{other}: not [B, -B0]",
         )
         expect((tensors[key][:4] != values).any(), f"{key} did not train")
+    said = work.run(plain, "--adapter", f"{out}/start", "--generate", "x", code=65)
+    expect(
+        f"what a {method} run starts from" in said and f"--adapter {out}/start" in said,
+        f"a plan without a start refuses it by: {said}",
+    )
     again, loaded, _, _ = work.train(
         method, plan, "--init-adapter", f"{out}/start"
     )
