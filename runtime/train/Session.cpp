@@ -207,7 +207,7 @@ Status Session::chooseAdapter() {
   if (!options.initAdapter.empty())
     return loadAdapter(*executor, options.initAdapter).in("--init-adapter");
   if (data)
-    return startFromWeights();
+    return {};
   const GenerateOptions &generate = options.generate;
   if (generate.noAdapter)
     return clearAdapter(*executor);
@@ -225,17 +225,17 @@ Status Session::chooseAdapter() {
   return {};
 }
 
-/// Where the adapter starts as a function of the weights, that is made first.
+/// Where the adapter starts as a function of the weights, that is made first:
+/// it takes long, and it is written to the output, which has to be ours.
 Status Session::startFromWeights() {
   const Plan &plan = executor->plan();
-  if (plan.adapterConfig.empty())
+  if (plan.adapterConfig.empty() || !options.initAdapter.empty())
     return {};
   PEFT_ASSIGN(AdapterConfig config,
               parseAdapterConfig(plan.adapterConfig, "the plan's adapter"));
   if (!peft::startsFromWeights(config.init))
     return {};
   std::string directory = joinPath(options.output, "start");
-  PEFT_TRY(createDirectory(options.output));
   PEFT_TRY(makeStart(plan, config, model, directory));
   console.print("start", directory + ": what the adapter starts from; "
                                      "--init-adapter takes it again");
@@ -276,6 +276,10 @@ Status Session::train() {
   PEFT_TRY(createDirectory(options.output));
   PEFT_ASSIGN(outputLock, DirectoryLock::take(options.output));
   noteReplacement();
+  if (Status made = startFromWeights(); !made.ok()) {
+    ::rmdir(options.output.c_str()); // unless something is in it
+    return made;
+  }
   MetricsFile metrics;
   std::string path = joinPath(options.output, "metrics.jsonl");
   PEFT_TRY(metrics.open(path));

@@ -10,6 +10,7 @@ should. The last line counts what passed.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
@@ -51,10 +52,10 @@ class Workshop:
         subprocess.run(command + list(flags), check=True)
         return plan
 
-    def run(self, plan, *flags, code=0):
+    def run(self, plan, *flags, code=0, env=None):
         command = [f"{self.binaries}/peft-run", plan, "--model", self.model]
         done = subprocess.run(
-            command + list(flags), capture_output=True, text=True
+            command + list(flags), capture_output=True, text=True, env=env
         )
         expect(
             done.returncode == code,
@@ -185,6 +186,27 @@ def starts_from_weights(work, method):
     )
 
 
+def start_comes_last(work):
+    """Nothing is decomposed or written while something may still be wrong."""
+    plan = work.compile("pissa", "--lora-rank", "4", "--lora-init", "pissa")
+    out = f"{work.root}/held"
+    train = ["--data", f"{work.root}/data.safetensors", "-o", out, "--quiet"]
+    with open(f"{work.root}/bad.jsonl", "w") as file:
+        file.write("no JSON\n")
+    said = work.run(plan, *train, "--prompts", f"{work.root}/bad.jsonl", code=65)
+    expect("bad.jsonl:1" in said and not os.path.exists(out), f"a bad prompt: {said}")
+    os.mkdir(out)
+    holder = os.open(out, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    try:
+        said = work.run(plan, *train, code=74)
+    finally:
+        os.close(holder)
+    expect("another run" in said and not os.listdir(out), f"a held directory: {said}")
+    work.run(plan, *train, code=78, env={**os.environ, "PEFT_DATA": "false"})
+    expect(not os.path.exists(out), "a start that failed leaves its directory")
+
+
 def untold_start(work):
     """PEFT's own PiSSA adapters do not say what they started from."""
     plan = work.compile("pissa", "--lora-rank", "4", "--lora-init", "pissa")
@@ -228,6 +250,7 @@ def tests():
     yield "dora", dora
     for method in ("pissa", "olora"):
         yield method, lambda work, method=method: starts_from_weights(work, method)
+    yield "start comes last", start_comes_last
     yield "untold start", untold_start
     yield "lora-fa", lora_fa
     yield "adamw8bit", eight_bits
