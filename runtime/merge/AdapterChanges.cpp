@@ -34,15 +34,21 @@ constexpr Ending endings[] = {
     {".base_layer.bias", Role::base, false, ".bias"},
 };
 
-/// Parts of keys that other kinds of adapters have.
+/// How parts of the keys of other kinds of adapters begin.
 constexpr std::pair<std::string_view, std::string_view> foreign[] = {
     {"token_adapter", "trainable tokens"}, {"trainable_tokens", "trainable tokens"},
     {"vera_", "VeRA"},      {"ia3_l", "IA3"},
     {"hada_w", "LoHa"},     {"lokr_w", "LoKr"},
     {"oft_", "OFT"},        {"boft_", "BOFT"},
     {"prompt_", "prompts"}, {"lora_", "LoRA of another kind"},
-    {"adapter_", "adaption prompts"},
+    {"adaption_", "adaption prompts"},
 };
+
+/// Whether a part of a dotted name begins so.
+bool hasPart(const std::string &name, std::string_view beginning) {
+  return name.starts_with(beginning) ||
+         name.find("." + std::string(beginning)) != std::string::npos;
+}
 
 class ChangeReader {
 public:
@@ -69,7 +75,7 @@ private:
 Status ChangeReader::addWhole(const TensorHeader &tensor,
                               const std::string &name) {
   for (const auto &[part, kind] : foreign)
-    if (name.find(part) != std::string::npos)
+    if (hasPart(name, part))
       return refuse(tensor.name, "belongs to an adapter that cannot be merged "
                                  "in this version (" +
                                      std::string(kind) +

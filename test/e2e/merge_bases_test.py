@@ -10,9 +10,17 @@ import itertools
 import os
 import sys
 
+import numpy as np
+
 sys.path.insert(0, os.path.dirname(__file__))
-from merge_test import expect_model, main, tensor_file  # noqa: E402
-from cases import GEMMA3_IMAGES  # noqa: E402
+from merge_test import PREFIX, Failure, expect_model, main, models, tensor_file  # noqa: E402
+from cases import GEMMA3_IMAGES, LLAMA  # noqa: E402
+
+
+def expect_words(said, *words):
+    for each in words:
+        if each not in said:
+            raise Failure(f"no '{each}' in: {said}")
 
 
 def older_name(name):
@@ -43,7 +51,24 @@ def check_nested(bench):
         expect_model(f"{root}/out", made.merged, "f32")
 
 
-CHECKS = {"names/nested": check_nested}
+def check_name_like_a_foreign_key(bench):
+    """"soft_emb" holds "oft_", which begins the keys of OFT; a part of its own is one."""
+    norm = "multi_modal_projector.mm_soft_emb_norm.weight"
+
+    def build(made, key=norm):
+        value = models.uniform(norm, (16,), 1.0)
+        made.tensors[PREFIX + key] = value
+        made.base[norm], made.merged[norm] = -value, value.astype(np.float64)
+
+    root, made = bench.setup(GEMMA3_IMAGES, {}, build)
+    tensor_file.save_tensors(f"{root}/model/model.safetensors", made.base, "f32")
+    bench.merge(root)
+    expect_model(f"{root}/out", made.merged, "f32")
+    root, _ = bench.setup(LLAMA, {}, lambda made: build(made, "lm_head.oft_R.weight"))
+    expect_words(bench.merge(root, code=65), "cannot be merged in this version (OFT)")
+
+
+CHECKS = {"names/nested": check_nested, "names/like-oft": check_name_like_a_foreign_key}
 
 if __name__ == "__main__":
     sys.exit(main(CHECKS, __doc__))
