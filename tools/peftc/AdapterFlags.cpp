@@ -1,6 +1,8 @@
 //===- AdapterFlags.cpp - the --lora-* flags as a PEFT config -------------===//
 #include "AdapterFlags.h"
 
+#include "peft/Json.h"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -132,6 +134,24 @@ static Expected<std::vector<int64_t>> parseLayers(const std::string &list) {
   return layers;
 }
 
+/// The words of PEFT's init_lora_weights, read as in a config, and kaiming,
+/// which is `true` there.
+static Status setInit(const std::string &init, peft::AdapterConfig &config) {
+  if (init == "kaiming")
+    return {};
+  auto parsed = peft::parseAdapterConfig(
+      R"({"peft_type": "LORA", "init_lora_weights": )" + peft::quoteJson(init) +
+          "}",
+      "--lora-init");
+  if (!parsed.ok())
+    return usageError("--lora-init '" + init +
+                      "' is none of kaiming, gaussian, pissa, pissa_niter_N (N "
+                      "from 1 to 1000), olora");
+  config.init = parsed->init;
+  config.pissaIterations = parsed->pissaIterations;
+  return {};
+}
+
 static Status setChoices(const AdapterFlags &flags,
                          peft::AdapterConfig &config) {
   if (flags.bias == "all")
@@ -141,15 +161,7 @@ static Status setChoices(const AdapterFlags &flags,
   else if (flags.bias != "none")
     return usageError("--lora-bias '" + flags.bias +
                       "' is none of none, all, lora_only");
-  if (flags.init == "gaussian")
-    config.init = peft::LoraInit::gaussian;
-  else if (flags.init == "pissa")
-    config.init = peft::LoraInit::pissa;
-  else if (flags.init == "olora")
-    config.init = peft::LoraInit::olora;
-  else if (flags.init != "kaiming")
-    return usageError("--lora-init '" + flags.init +
-                      "' is none of kaiming, gaussian, pissa, olora");
+  PEFT_TRY(setInit(flags.init, config));
   if (std::string conflict = peft::conflictIn(config); !conflict.empty())
     return usageError("--lora-init: " + conflict);
   return {};

@@ -21,7 +21,8 @@ struct AdapterFlags {
   bool rsLora = false;
   bool dora = false;
   std::string bias = "none";    ///< none, all or lora_only
-  std::string init = "kaiming"; ///< kaiming, gaussian, pissa or olora
+  /// kaiming, gaussian, pissa, pissa_niter_N or olora
+  std::string init = "kaiming";
 };
 
 /// The config that PEFT would need for the same adapter. Globs become regular

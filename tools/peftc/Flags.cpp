@@ -92,8 +92,8 @@ void addAdapterFlags(CLI::App &app, CompileOptions &options) {
       ->check(CLI::IsMember({"none", "all", "lora_only"}))
       ->capture_default_str();
   add("--lora-init", lora.init,
-      "how A starts: kaiming, gaussian; A and B of the weights: pissa, olora")
-      ->check(CLI::IsMember({"kaiming", "gaussian", "pissa", "olora"}))
+      "how A starts: kaiming, gaussian; A and B of the weights: pissa, "
+      "pissa_niter_N (nearly pissa, in N iterations: much faster), olora")
       ->capture_default_str();
 }
 
