@@ -102,7 +102,8 @@ class Weights:
 
 
 def factors(request, directory):
-    """PEFT's key -> float32 array, for each module of the request."""
+    """PEFT's key -> float32 array, for each module of the request. Prints a
+    point for each, which tells peft-run how far it is."""
     weights = Weights(directory)
     tensors = {}
     for module in request["modules"]:
@@ -121,6 +122,7 @@ def factors(request, directory):
         key = f"base_model.model.{path}"
         tensors[f"{key}.lora_A.weight"] = np.ascontiguousarray(a, np.float32)
         tensors[f"{key}.lora_B.weight"] = np.ascontiguousarray(b, np.float32)
+        print(".", end="", flush=True)
     return tensors
 
 

@@ -83,14 +83,13 @@ void Console::progress(std::string_view name, std::string_view text) {
   (void)writeAll(file, line.view());
 }
 
-void QuantizeProgress::operator()(uint64_t done, uint64_t all) {
+void Progress::operator()(uint64_t done, uint64_t all) {
   using namespace std::chrono_literals;
   const auto now = std::chrono::steady_clock::now();
   if (now - shown < (console.isTerminal() ? 100ms : 5000ms))
     return;
   shown = now;
-  console.progress("quantizing", what + ", " + std::to_string(100 * done / all) +
-                                     " %");
+  console.progress(name, what + ", " + std::to_string(100 * done / all) + " %");
 }
 
 void Console::status(const StatusView &view) {

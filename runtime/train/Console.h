@@ -53,18 +53,23 @@ private:
   Line line;
 };
 
-/// Shows how far quantizing has come: often on a terminal, every few seconds
+/// Shows how far something has come: often on a terminal, every few seconds
 /// elsewhere.
-class QuantizeProgress {
+class Progress {
 public:
-  QuantizeProgress(Console &console, std::string what)
-      : console(console), what(std::move(what)) {}
+  Progress(Console &console, std::string name, std::string what)
+      : console(console), name(std::move(name)), what(std::move(what)) {}
   void operator()(uint64_t done, uint64_t all);
 
 private:
   Console &console;
-  std::string what;
+  std::string name, what;
   std::chrono::steady_clock::time_point shown = std::chrono::steady_clock::now();
+};
+
+struct QuantizeProgress : Progress {
+  QuantizeProgress(Console &console, std::string what)
+      : Progress(console, "quantizing", std::move(what)) {}
 };
 
 } // namespace peft

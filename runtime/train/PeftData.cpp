@@ -8,6 +8,7 @@
 #include "peft/TokenFile.h"
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -15,7 +16,9 @@
 #include <spawn.h>
 #include <sstream>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 extern char **environ;
@@ -37,6 +40,11 @@ public:
   int descriptor() const { return file; }
   bool fill(std::string_view text) {
     return file >= 0 && writeAll(file, text) && ::lseek(file, 0, SEEK_SET) == 0;
+  }
+  uint64_t size() const {
+    struct stat about = {};
+    ::fstat(file, &about);
+    return static_cast<uint64_t>(about.st_size);
   }
   std::string contents() {
     std::string text;
@@ -85,12 +93,24 @@ std::vector<std::string> findProgram() {
   return {"python3", "-m", "peft_data"};
 }
 
-Status notFound(const std::string &program, const std::string &why) {
-  return Status::error(
-      Code::unsuitable,
-      "cannot run the tokenizer program " + program + ": " + why +
-          "; set PEFT_DATA to the command that starts peft-data, or give a "
-          "token file (.safetensors) instead of text");
+/// ", or " and what serves as well as a command of peft-data.
+std::string orInstead(const std::string &command) {
+  if (command == "tokenize")
+    return ", or give a token file (.safetensors) instead of text";
+  if (command == "encode")
+    return ", or give prompts as tokens ({\"ids\": [...]}) instead of text";
+  if (command == "init-adapter")
+    return ", or take the start of an earlier run (--init-adapter OUT/start)";
+  return "";
+}
+
+Status notFound(const std::string &program, const std::string &command,
+                const std::string &why) {
+  return Status::error(Code::unsuitable,
+                       "cannot run " + program + " " + command + ": " + why +
+                           "; set PEFT_DATA to the command that starts "
+                           "peft-data" +
+                           orInstead(command));
 }
 
 /// The message of peft-data, which is its last line, or "" if that is none.
@@ -106,8 +126,8 @@ std::string messageOf(std::string said) {
 
 /// `said`: what the program printed for people. Its message becomes ours, so
 /// that there is one and not two; anything else is passed on as it is.
-Status codeOf(const std::string &program, int result, const std::string &said,
-              bool silent) {
+Status codeOf(const std::string &program, const std::string &command,
+              int result, const std::string &said, bool silent) {
   const std::string message = messageOf(said);
   const int exit = WIFEXITED(result) ? WEXITSTATUS(result) : -1;
   for (Code code : {Code::usage, Code::badInput, Code::io, Code::unsuitable})
@@ -126,9 +146,27 @@ Status codeOf(const std::string &program, int result, const std::string &said,
     if (exit == static_cast<int>(code))
       return Status::error(code, text);
   if (exit == 127)
-    return notFound(program, "no such program");
+    return notFound(program, command, "no such program");
   return Status::error(Code::unsuitable,
                        text + " (is peft_data installed for this Python?)");
+}
+
+/// Waits for `child` and gives back how it ended; tells `watch` every now and
+/// then how many bytes are in `out`.
+Expected<int> waitFor(pid_t child, const Scratch &out, const Watch &watch,
+                      const std::string &program) {
+  using namespace std::chrono_literals;
+  for (int result = 0;;) {
+    const pid_t ended = ::waitpid(child, &result, watch ? WNOHANG : 0);
+    if (ended == child)
+      return result;
+    if (ended < 0 && errno != EINTR)
+      return internalError(program + " was lost: " + std::strerror(errno));
+    if (ended != 0)
+      continue;
+    watch(out.size());
+    std::this_thread::sleep_for(50ms);
+  }
 }
 
 std::string cacheDirectory() {
@@ -177,7 +215,7 @@ Status wrongCount(const char *what, size_t found, size_t needed) {
 
 Expected<std::string>
 peft::runPeftData(const std::vector<std::string> &arguments,
-                  std::string_view input, bool silent) {
+                  std::string_view input, bool silent, const Watch &watch) {
   std::vector<std::string> words = findProgram();
   std::string program = words.front();
   words.insert(words.end(), arguments.begin(), arguments.end());
@@ -200,12 +238,9 @@ peft::runPeftData(const std::vector<std::string> &arguments,
       ::posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (failed)
-    return notFound(program, std::strerror(failed));
-  int result = 0;
-  while (::waitpid(child, &result, 0) < 0)
-    if (errno != EINTR)
-      return internalError(program + " was lost: " + std::strerror(errno));
-  PEFT_TRY(codeOf(program, result, said.contents(), silent));
+    return notFound(program, arguments.front(), std::strerror(failed));
+  PEFT_ASSIGN(const int result, waitFor(child, out, watch, program));
+  PEFT_TRY(codeOf(program, arguments.front(), result, said.contents(), silent));
   return out.contents();
 }
 

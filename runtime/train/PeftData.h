@@ -12,16 +12,21 @@
 #include "peft/Status.h"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 namespace peft {
 
+/// Is told every now and then how many bytes a program has printed.
+using Watch = std::function<void(uint64_t)>;
+
 /// Runs `peft-data arguments...` with `input` on its standard input and gives
 /// back what it printed; its standard error is ours unless `silent`. Errors:
 /// unsuitable when it cannot be found; else the code it exited with.
 Expected<std::string> runPeftData(const std::vector<std::string> &arguments,
-                                  std::string_view input, bool silent = false);
+                                  std::string_view input, bool silent = false,
+                                  const Watch &watch = {});
 
 /// Tokenizes a JSON-lines file to rows of `seq` tokens and returns the path of
 /// the token file. Kept in a cache: the key is a hash of the data, the

@@ -236,7 +236,7 @@ Status Session::startFromWeights() {
   if (!peft::startsFromWeights(config.init))
     return {};
   std::string directory = joinPath(options.output, "start");
-  PEFT_TRY(makeStart(plan, config, model, directory));
+  PEFT_TRY(makeStart(plan, config, model, directory, console));
   console.print("start", directory + ": what the adapter starts from; "
                                      "--init-adapter takes it again");
   return loadAdapter(*executor, directory);

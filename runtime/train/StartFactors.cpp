@@ -44,6 +44,16 @@ Expected<double> scaleOf(const Plan &plan, const std::string &module) {
                        ", which says how its adapter is scaled");
 }
 
+/// What keeps whoever started the run waiting, and how to wait less.
+void announce(Console &console, const AdapterConfig &config, size_t count) {
+  const bool exact = config.init == LoraInit::pissa && !config.pissaIterations;
+  console.print("start", "decomposing " + std::to_string(count) +
+                             " weights on the CPU, which takes a while" +
+                             (exact ? "; plans of --lora-init pissa_niter_4 "
+                                      "start much faster"
+                                    : ""));
+}
+
 } // namespace
 
 bool peft::isStartFactor(const Parameter &parameter) {
@@ -133,7 +143,7 @@ TensorToWrite peft::joinedToWrite(const Executor &executor, size_t index,
 
 Status peft::makeStart(const Plan &plan, const AdapterConfig &config,
                        const ModelDirectory &model,
-                       const std::string &directory) {
+                       const std::string &directory, Console &console) {
   nlohmann::json request;
   request["method"] = config.init == LoraInit::olora ? "olora" : "pissa";
   request["iterations"] = config.pissaIterations;
@@ -148,8 +158,13 @@ Status peft::makeStart(const Plan &plan, const AdapterConfig &config,
                                   {"rank", shapeOf(plan, i)[0]},
                                   {"scale", scale}});
   }
+  const size_t count = request["modules"].size();
+  announce(console, config, count);
+  Progress progress(console, "start", "decomposing");
+  // It prints a point for each weight that is done.
   return runPeftData(
              {"init-adapter", "--model", model.directory, "-o", directory},
-             request.dump())
+             request.dump(), false,
+             [&](uint64_t done) { progress(done, count); })
       .status();
 }

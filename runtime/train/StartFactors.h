@@ -9,6 +9,7 @@
 #ifndef PEFT_TRAIN_STARTFACTORS_H
 #define PEFT_TRAIN_STARTFACTORS_H
 
+#include "Console.h"
 #include "peft/AdapterConfig.h"
 #include "peft/Executor.h"
 #include "peft/ModelDirectory.h"
@@ -41,7 +42,8 @@ TensorToWrite joinedToWrite(const Executor &executor, size_t index,
 /// Has `peft-data` make the start of every adapted weight and writes it as an
 /// adapter to `directory`, from where `--init-adapter` takes it.
 Status makeStart(const Plan &plan, const AdapterConfig &config,
-                 const ModelDirectory &model, const std::string &directory);
+                 const ModelDirectory &model, const std::string &directory,
+                 Console &console);
 
 } // namespace peft
 

@@ -149,6 +149,12 @@ def starts_from_weights(work, method):
     )
     start, _ = load_tensors(f"{out}/start/adapter_model.safetensors")
     check_start(work, method, start)
+    said = work.run(
+        plan, "--data", f"{work.root}/data.safetensors", "-o", f"{work.root}/loud",
+        "--steps", "1",
+    )
+    expect("decomposing 14 weights" in said, f"it is silent: {said}")
+    expect(("pissa_niter_4" in said) == (method == "pissa"), f"no advice: {said}")
     single = work.compile("single", *flags, "--group-down-projections", "off")
     other = work.train("single", single)[0]
     other, _ = load_tensors(f"{other}/start/adapter_model.safetensors")

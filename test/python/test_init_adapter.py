@@ -52,10 +52,10 @@ class Command(unittest.TestCase):
         self.output = os.path.join(self.model, "start")
 
     def run_command(self, request):
-        errors = io.StringIO()
+        errors, self.printed = io.StringIO(), io.StringIO()
         text = request if isinstance(request, str) else json.dumps(request)
         with mock.patch("sys.stdin", io.StringIO(text)):
-            with mock.patch("sys.stderr", errors):
+            with mock.patch("sys.stderr", errors), mock.patch("sys.stdout", self.printed):
                 code = cli.main(
                     ["init-adapter", "--model", self.model, "-o", self.output]
                 )
@@ -78,6 +78,7 @@ class Command(unittest.TestCase):
         weight = weights(7, 5)
         self.write(weight)
         self.assertEqual(self.run_command(self.request()), (0, ""))
+        self.assertEqual(self.printed.getvalue(), ".", "a point for each weight")
         found = load_file(os.path.join(self.output, "adapter_model.safetensors"))
         a, b = pissa(weight, 3, 2.0, 0)
         np.testing.assert_array_equal(found[f"{KEY}.lora_A.weight"], a)

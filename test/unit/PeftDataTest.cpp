@@ -8,6 +8,7 @@
 
 #include "TemporaryFiles.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <gtest/gtest.h>
 
@@ -73,6 +74,29 @@ TEST_F(PeftDataTest, itsExitCodeIsOurs) {
   ::setenv("PEFT_DATA", "/nonexistent/peft-data", 1);
   EXPECT_TRUE(failsWith(runPeftData({"show"}, "").status(), Code::unsuitable,
                         "set PEFT_DATA"));
+}
+
+TEST_F(PeftDataTest, whatToDoWithoutItDependsOnWhatItIsFor) {
+  ::setenv("PEFT_DATA", "/nonexistent/peft-data", 1);
+  for (auto [command, help] :
+       {std::pair("init-adapter", "or take the start of an earlier run"),
+        std::pair("tokenize", "or give a token file"),
+        std::pair("encode", "or give prompts as tokens")}) {
+    Status status = runPeftData({command}, "").status();
+    EXPECT_TRUE(failsWith(status, Code::unsuitable, command));
+    EXPECT_TRUE(failsWith(status, Code::unsuitable, help));
+  }
+}
+
+TEST_F(PeftDataTest, whatItPrintsSoFarIsWatched) {
+  program("printf ..; sleep 0.3; printf .\n");
+  std::vector<uint64_t> seen;
+  auto printed = runPeftData({"init-adapter"}, "", false,
+                             [&](uint64_t bytes) { seen.push_back(bytes); });
+  ASSERT_TRUE(printed.ok()) << printed.status().message();
+  EXPECT_EQ(*printed, "...");
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
+  EXPECT_NE(std::ranges::find(seen, 2u), seen.end()) << "while it sleeps";
 }
 
 TEST_F(PeftDataTest, aFileIsTokenizedOnceForEachContentAndLength) {
