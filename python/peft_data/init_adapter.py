@@ -48,6 +48,14 @@ def olora(weight, rank):
     return right[:rank], left[:, :rank]
 
 
+def _other_nested_name(name):
+    """Where a tensor of a text model inside another was before transformers 4.52,
+    as peft/NestedNames.h says; others have no other name."""
+    if name.startswith("model.language_model."):
+        return "language_model.model." + name.removeprefix("model.language_model.")
+    return f"language_model.{name}" if name.startswith("lm_head.") else name
+
+
 class Weights:
     """The float tensors of a model directory, read one at a time."""
 
@@ -74,9 +82,10 @@ class Weights:
 
     def matrix(self, name):
         """A tensor of two dimensions as float32."""
-        if name not in self._places:
+        place = self._places.get(name) or self._places.get(_other_nested_name(name))
+        if not place:
             raise DataError(f"the model has no tensor {name}", BAD_INPUT)
-        path, start, entry = self._places[name]
+        path, start, entry = place
         kind, shape = entry["dtype"], entry["shape"]
         if kind not in TYPES or len(shape) != 2:
             raise DataError(

@@ -6,6 +6,7 @@
 #include "peft/AdapterConfig.h"
 #include "peft/File.h"
 #include "peft/FloatTypes.h"
+#include "peft/NestedNames.h"
 
 #include <algorithm>
 #include <set>
@@ -56,14 +57,16 @@ Status refuseStart(const AdapterDirectory &adapter) {
                   ", or take the adapter that the run saved");
 }
 
+/// Where PEFT hangs the model's modules.
+const std::string savedRoot = "base_model.model.";
+
 /// The key that PEFT gave a module of a text model inside another before
 /// transformers 4.52 moved it; the same key for all others.
 std::string olderKey(const std::string &key) {
-  const std::string root = "base_model.model.";
-  const std::string newer = root + "model.language_model.";
-  if (key.starts_with(newer))
-    return root + "language_model.model." + key.substr(newer.size());
-  return key;
+  if (!key.starts_with(savedRoot))
+    return key;
+  auto other = otherNestedName(std::string_view(key).substr(savedRoot.size()));
+  return other ? savedRoot + *other : key;
 }
 
 /// The tensor of a parameter, under its newer or its older key.
@@ -91,7 +94,7 @@ Status checkKeys(const Plan &plan, const SafetensorsFile &file) {
     known.insert(parameter.name);
     known.insert(olderKey(parameter.name));
     // PEFT saves the frozen weight of an adapted head with the adapter.
-    known.insert("base_model.model." + parameter.module + ".base_layer.weight");
+    known.insert(savedRoot + parameter.module + ".base_layer.weight");
     if (!findTensor(file, parameter.name))
       append(missing, parameter.name, missingCount++);
   }

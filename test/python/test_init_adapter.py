@@ -70,9 +70,9 @@ class Command(unittest.TestCase):
             "modules": [{**module, **changes}],
         }
 
-    def write(self, weight):
+    def write(self, weight, name="layer.weight"):
         path = os.path.join(self.model, "model.safetensors")
-        save_file({"layer.weight": weight}, path)
+        save_file({name: weight}, path)
 
     def test_writes_an_adapter(self):
         weight = weights(7, 5)
@@ -85,6 +85,19 @@ class Command(unittest.TestCase):
         np.testing.assert_array_equal(found[f"{KEY}.lora_B.weight"], b)
         with open(os.path.join(self.output, "adapter_config.json")) as file:
             self.assertEqual(file.read(), "{}\n")
+
+    def test_finds_the_older_place_of_a_nested_model(self):
+        weight = weights(7, 5)
+        self.write(weight, "language_model.model.layers.0.mlp.up_proj.weight")
+        module = "model.language_model.layers.0.mlp.up_proj"
+        self.assertEqual(self.run_command(self.request(module=module)), (0, ""))
+        found = load_file(os.path.join(self.output, "adapter_model.safetensors"))
+        a, _ = pissa(weight, 3, 2.0, 0)
+        key = f"base_model.model.{module}.lora_A.weight"
+        np.testing.assert_array_equal(found[key], a)
+        other = "model.language_model.layers.1.mlp.up_proj"
+        said = self.run_command(self.request(module=other))[1]
+        self.assertIn(f"no tensor {other}.weight", said)
 
     def test_refuses_what_has_no_start(self):
         self.write(weights(7, 5))
