@@ -210,6 +210,7 @@ public:
     PEFT_TRY(findTargets());
     PEFT_TRY(checkTied());
     PEFT_TRY(assignRanks());
+    listNestedTargets();
     return std::move(result);
   }
 
@@ -219,6 +220,7 @@ private:
   Status findTargets();
   Status checkTied();
   Status assignRanks();
+  void listNestedTargets();
   Expected<bool> isInsideSaved(const std::string &path);
 
   bool tied;
@@ -393,6 +395,20 @@ Status Matcher::assignRanks() {
     adapted.scale = found.scale;
   }
   return scales.checkAllUsed();
+}
+
+/// PEFT looks at all of a model: names and expressions that mean modules of its
+/// text model may mean some of the vision tower beside it, too. Paths do not.
+void Matcher::listNestedTargets() {
+  bool nested = std::ranges::any_of(modules, [](const ModuleInfo &module) {
+    return module.path.starts_with("model.language_model.");
+  });
+  if (!nested)
+    return;
+  std::vector<std::string> paths;
+  for (const AdaptedModule &adapted : result.adapted)
+    paths.push_back(modules[adapted.module].path);
+  result.config.targetModules = ModuleSelection::ofNames(std::move(paths));
 }
 
 Expected<AdapterMatch>

@@ -35,7 +35,8 @@ struct AdapterMatch {
   std::vector<size_t> excluded;       ///< targeted, but excluded
   std::vector<size_t> saved;          ///< trained in full: modules_to_save
   /// The config with target_modules as names or an expression: defaults of the
-  /// family and `all-linear` are spelled out.
+  /// family and `all-linear` are spelled out; in a model that has more beside
+  /// its text model all of them, by path.
   peft::AdapterConfig config;
 };
 

@@ -83,6 +83,25 @@ void append(std::string &list, const std::string &name, size_t count) {
     list += ", ...";
 }
 
+/// What PEFT adapts of a text model's neighbour, too, if it is given the ends
+/// of names; no text goes through it.
+Status refuseImages(const SafetensorsFile &file) {
+  std::string names;
+  size_t count = 0;
+  for (const TensorHeader &tensor : file.header().tensors)
+    if (tensor.name.find(".vision_tower.") != std::string::npos ||
+        tensor.name.find(".multi_modal_projector.") != std::string::npos)
+      append(names, tensor.name, count++);
+  if (!count)
+    return {};
+  return badInput(
+      file.path() + ": " + std::to_string(count) + " of its keys (" + names +
+      ") are of the vision tower, which is no part of the text model that the "
+      "plan is for; train with target_modules that mean the text model only "
+      "(\".*language_model.*[.](q_proj|v_proj)\"), or take these tensors out "
+      "of the file if it was trained on text, which does not change them");
+}
+
 /// What a file calls by their names: not the frozen halves of pairs.
 Status checkKeys(const Plan &plan, const SafetensorsFile &file) {
   std::string missing, unexpected;
@@ -148,6 +167,7 @@ Status peft::loadAdapter(Executor &executor, const std::string &directory) {
   PEFT_TRY(checkConfig(adapter.config,
                        converted ? convertedConfig(needed) : needed,
                        adapter.directory));
+  PEFT_TRY(refuseImages(adapter.tensors));
   PEFT_TRY(checkKeys(plan, adapter.tensors));
   for (size_t i = 0; i < plan.parameters.size(); ++i) {
     const Parameter &parameter = plan.parameters[i];

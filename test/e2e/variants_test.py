@@ -34,9 +34,9 @@ def expect(condition, what):
 
 
 class Workshop:
-    def __init__(self, root, binaries):
+    def __init__(self, root, binaries, case="llama"):
         self.root, self.binaries = root, binaries
-        self.case = models.get_case("llama")
+        self.case = models.get_case(case)
         self.model = f"{root}/model"
         self.base = models.write_model(self.case, self.model)
         rows, _ = models.make_rows(self.case)
@@ -114,10 +114,10 @@ def dora(work):
     expect("use_dora" in said, f"another kind of adapter is refused by: {said}")
 
 
-def check_start(work, method, start, rank=4, scale=2.0):
+def check_start(work, method, start, modules=14, rank=4, scale=2.0):
     """s B0 A0 is the best approximation of W, or of OLoRA its first columns."""
     names = [key for key in start if ".lora_A." in key]
-    expect(len(names) == 14, f"{len(names)} modules have a start")
+    expect(len(names) == modules, f"{len(names)} modules have a start")
     for key in names:
         a = start[key].astype(np.float64)
         b = start[key.replace(".lora_A.", ".lora_B.")].astype(np.float64)
@@ -225,6 +225,39 @@ def untold_start(work):
     expect("path_initial_model_for_weight_conversion" in said, said)
 
 
+def nested(work):
+    """A text model inside another, in files with the names of transformers before
+    4.52: it has a start, and its adapter means no module of the vision tower."""
+    inner = Workshop(f"{work.root}/nested", work.binaries, "gemma3_images")
+    newer, older = "model.language_model.", "language_model.model."
+    save_tensors(
+        f"{inner.model}/model.safetensors",
+        {name.replace(newer, older): values for name, values in inner.base.items()},
+        inner.case["stored"],
+    )
+    flags = ["--lora-rank", "4", "--lora-init", "pissa"]
+    plan = inner.compile("pissa", *flags, "--lora-targets", "q_proj,down_proj")
+    out, tensors, config, _ = inner.train("pissa", plan)
+    start, _ = load_tensors(f"{out}/start/adapter_model.safetensors")
+    check_start(inner, "pissa", start, modules=4)
+    paths = [f"{newer}layers.{layer}.{name}" for layer in (0, 1)
+             for name in ("mlp.down_proj", "self_attn.q_proj")]
+    expect(config["target_modules"] == paths, f"targets: {config['target_modules']}")
+    root = "base_model.model."
+    save_tensors(
+        f"{out}/adapter_model.safetensors",
+        {key.replace(root + newer, root + older): tensors[key] for key in tensors},
+    )
+    inner.answers(plan, "--adapter", out)
+    vision = f"{root}model.vision_tower.vision_model.encoder.layers.0.q_proj.lora_A.weight"
+    save_tensors(
+        f"{out}/adapter_model.safetensors",
+        {**tensors, vision: np.zeros((4, 16), np.float32)},
+    )
+    said = inner.run(plan, "--adapter", out, "--generate", "x", code=65)
+    expect("1 of its keys" in said and "vision tower" in said, said)
+
+
 def lora_fa(work):
     plan = work.compile("fa", "--lora-rank", "4", "--lora-fa")
     first = work.train("fa", plan, steps=1, rate="0")[1]
@@ -258,6 +291,7 @@ def tests():
         yield method, lambda work, method=method: starts_from_weights(work, method)
     yield "start comes last", start_comes_last
     yield "untold start", untold_start
+    yield "nested", nested
     yield "lora-fa", lora_fa
     yield "adamw8bit", eight_bits
 
