@@ -58,6 +58,7 @@ public:
   Expected<AdapterChanges> read();
 
 private:
+  Status checkInit() const;
   Status add(const TensorHeader &tensor);
   Status addWhole(const TensorHeader &tensor, const std::string &name);
   Status complete(LowRankChange &change);
@@ -71,6 +72,19 @@ private:
 };
 
 } // namespace
+
+/// What starts from the weights changes them by B A less what that was at
+/// first, which PEFT's conversion, and a run that ended, put into one pair.
+Status ChangeReader::checkInit() const {
+  if (!startsFromWeights(adapter.config.init))
+    return {};
+  return badInput(
+      adapter.directory + ": starts from the weights (init_lora_weights: " +
+      (adapter.config.init == LoraInit::pissa ? "pissa" : "olora") +
+      "), so B A is not what it adds to them; name the directory that peft-run "
+      "wrote after training, or save the adapter from PEFT with "
+      "path_initial_model_for_weight_conversion");
+}
 
 Status ChangeReader::addWhole(const TensorHeader &tensor,
                               const std::string &name) {
@@ -145,6 +159,7 @@ Status ChangeReader::complete(LowRankChange &change) {
 }
 
 Expected<AdapterChanges> ChangeReader::read() {
+  PEFT_TRY(checkInit());
   for (const TensorHeader &tensor : adapter.tensors.header().tensors)
     PEFT_TRY(add(tensor));
   if (changes.lowRank.empty() && changes.whole.empty())

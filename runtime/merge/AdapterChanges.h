@@ -36,9 +36,10 @@ struct AdapterChanges {
   void rename(const std::function<std::string(const std::string &)> &nameOf);
 };
 
-/// Sorts the tensors of an adapter by what they are for. Errors by name: a key
-/// that is no part of a LoRA adapter, a factor without its partner, shapes that
-/// do not fit together or do not have the rank the config says.
+/// Sorts the tensors of an adapter by what they are for. Errors by name: an
+/// unconverted PiSSA or OLoRA adapter, a key that is no part of a LoRA adapter,
+/// a factor without its partner, shapes that do not fit together or do not have
+/// the rank the config says.
 Expected<AdapterChanges> readChanges(const AdapterDirectory &adapter,
                                      const ScaleOfModule &scaleOf);
 

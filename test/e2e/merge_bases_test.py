@@ -13,7 +13,8 @@ import sys
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(__file__))
-from merge_test import PREFIX, Failure, expect_model, main, models, tensor_file  # noqa: E402
+from merge_test import PREFIX, Failure, all_linears, expect_model, main, models  # noqa: E402
+from merge_test import tensor_file  # noqa: E402
 from cases import GEMMA3_IMAGES, LLAMA  # noqa: E402
 
 
@@ -68,7 +69,19 @@ def check_name_like_a_foreign_key(bench):
     expect_words(bench.merge(root, code=65), "cannot be merged in this version (OFT)")
 
 
-CHECKS = {"names/nested": check_nested, "names/like-oft": check_name_like_a_foreign_key}
+def check_unconverted(bench):
+    """What a run with PiSSA or OLoRA starts from is no change of the weights."""
+    for init, word in (("pissa", "pissa"), ("pissa_niter_4", "pissa"), ("olora", "olora")):
+        root, _ = bench.setup(LLAMA, {"init_lora_weights": init}, all_linears)
+        for said in (bench.merge(root, code=65), bench.export(root, code=65)):
+            expect_words(said, f"(init_lora_weights: {word})", "peft-run wrote after training",
+                         "path_initial_model_for_weight_conversion")
+        if os.path.exists(f"{root}/out") or os.path.exists(f"{root}/out.gguf"):
+            raise Failure("something is left")
+
+
+CHECKS = {"names/nested": check_nested, "names/like-oft": check_name_like_a_foreign_key,
+          "adapter/unconverted": check_unconverted}
 
 if __name__ == "__main__":
     sys.exit(main(CHECKS, __doc__))
