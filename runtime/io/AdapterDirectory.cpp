@@ -66,7 +66,16 @@ Json initOf(const AdapterConfig &config) {
   return true;
 }
 
-/// The directory itself, or its only sub-directory with an adapter.
+/// Whether the adapter of `directory` is what a run starts from, by what
+/// peft-data put into the metadata of its tensors. One that cannot be read is
+/// none: opening it says why.
+bool isStart(const std::string &directory) {
+  const auto header = readSafetensorsHeader(joinPath(directory, tensorFile));
+  return header.ok() && header->metadata.contains("start_of");
+}
+
+/// The directory itself, or its only sub-directory with an adapter that is not
+/// the start of a run.
 Expected<std::string> findAdapter(const std::string &path) {
   if (!isDirectory(path))
     return badInput(path + ": no such directory; an adapter is a directory "
@@ -76,11 +85,24 @@ Expected<std::string> findAdapter(const std::string &path) {
     return path;
   PEFT_ASSIGN(const std::vector<std::string> names, listDirectory(path));
   std::vector<std::string> found;
-  for (const std::string &name : names)
-    if (isFile(joinPath(joinPath(path, name), configFile)))
+  std::string start;
+  for (const std::string &name : names) {
+    const std::string directory = joinPath(path, name);
+    if (!isFile(joinPath(directory, configFile)))
+      continue;
+    if (isStart(directory))
+      start = directory;
+    else
       found.push_back(name);
+  }
   if (found.size() == 1)
     return joinPath(path, found.front());
+  if (found.empty() && !start.empty())
+    return badInput(
+        path + ": holds only the start of a run that did not end (" + start +
+        "), which is no adapter yet; run it again, with "
+        "--init-adapter " +
+        start + " from the same start");
   if (found.empty())
     return badInput(path + ": has no adapter_config.json");
   std::string list;

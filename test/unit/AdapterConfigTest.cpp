@@ -239,4 +239,21 @@ TEST(AdapterDirectory, FindsTheAdapter) {
                         Code::badInput, "Git LFS pointer"));
 }
 
+TEST(AdapterDirectory, TakesTheStartOfARunOnlyByName) {
+  TemporaryDirectory folder;
+  folder.write("start/adapter_config.json",
+               R"({"peft_type": "LORA", "init_lora_weights": "pissa"})");
+  folder.write(
+      "start/adapter_model.safetensors",
+      safetensorsBytes(R"({"__metadata__":{"start_of":"pissa"}})", ""));
+  EXPECT_TRUE(failsWith(openAdapter(folder.path()).status(), Code::badInput,
+                        "only the start of a run that did not end"));
+  EXPECT_TRUE(openAdapter(folder.path("start")).ok());
+  folder.write("other/adapter_config.json", R"({"peft_type": "LORA"})");
+  folder.write("other/adapter_model.safetensors", safetensorsBytes("{}", ""));
+  const auto adapter = openAdapter(folder.path());
+  ASSERT_TRUE(adapter.ok()) << adapter.status().message();
+  EXPECT_EQ(adapter->directory, folder.path("other"));
+}
+
 } // namespace

@@ -117,7 +117,8 @@ struct AdapterDirectory {
 
 /// Opens adapter_config.json and adapter_model.safetensors of `path`, or of
 /// its only sub-directory that has them (PEFT saves adapters that are not
-/// called "default" that way).
+/// called "default" that way). What a run starts from counts only where `path`
+/// names it.
 Expected<AdapterDirectory> openAdapter(const std::string &path);
 
 } // namespace peft
