@@ -30,20 +30,31 @@ static Value ofTrained(OpBuilder &builder, LinearOp op, Value value) {
                                  value);
 }
 
+/// The gradient of the result in the compute type, after residual and bias got
+/// theirs of it; null if nothing depends on the result.
+template <typename Op>
+static Value resultGradient(Op op, OpBuilder &builder,
+                            nn::BackwardContext &context) {
+  Value dy = context.gradient(op.getResult());
+  if (!dy)
+    return {};
+  Location loc = op.getLoc();
+  Value residual = op.getResidual();
+  if (residual && context.needsGradient(residual))
+    nn::addGradient(builder, loc, context, residual, dy);
+  dy = nn::roundTo(builder, loc, dy,
+                   getElementTypeOrSelf(op.getInput().getType()));
+  if (op.getBias())
+    if (FlatSymbolRefAttr sum = context.gradientSum(op, *op.getBias()))
+      nn::BiasDwOp::create(builder, loc, dy, sum);
+  return dy;
+}
+
 void LinearOp::buildBackward(OpBuilder &builder, nn::BackwardContext &context) {
-  Value dy = context.gradient(getResult());
+  Value dy = resultGradient(*this, builder, context);
   if (!dy)
     return;
   Location loc = getLoc();
-  Value residual = getResidual();
-  if (residual && context.needsGradient(residual))
-    nn::addGradient(builder, loc, context, residual, dy);
-
-  Type compute = getElementTypeOrSelf(getInput().getType());
-  dy = nn::roundTo(builder, loc, dy, compute);
-  if (getBias())
-    if (FlatSymbolRefAttr sum = context.gradientSum(*this, *getBias()))
-      nn::BiasDwOp::create(builder, loc, dy, sum);
   if (FlatSymbolRefAttr sum = context.gradientSum(*this, getWeight()))
     nn::LinearDwOp::create(builder, loc, dy, getInput(), sum);
   if (auto sum = context.gradientSum(*this, getTrainedB().value_or(getB())))
@@ -96,19 +107,10 @@ static Value inputGradient(DoraLinearOp op, OpBuilder &builder,
 
 void DoraLinearOp::buildBackward(OpBuilder &builder,
                                  nn::BackwardContext &context) {
-  Value dy = context.gradient(getResult());
+  Value dy = resultGradient(*this, builder, context);
   if (!dy)
     return;
   Location loc = getLoc();
-  Value residual = getResidual();
-  if (residual && context.needsGradient(residual))
-    nn::addGradient(builder, loc, context, residual, dy);
-
-  Type compute = getElementTypeOrSelf(getInput().getType());
-  dy = nn::roundTo(builder, loc, dy, compute);
-  if (getBias())
-    if (FlatSymbolRefAttr sum = context.gradientSum(*this, *getBias()))
-      nn::BiasDwOp::create(builder, loc, dy, sum);
   if (FlatSymbolRefAttr sum = context.gradientSum(*this, getMagnitude()))
     DoraDwOp::create(builder, loc, dy, getProduct(), getNorm(), sum);
 
