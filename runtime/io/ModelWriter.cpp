@@ -42,6 +42,29 @@ cut(std::map<std::string, TensorToWrite> &tensors, uint64_t limit) {
   return shards;
 }
 
+Status peft::checkNewDirectory(const std::string &path) {
+  if (path.empty())
+    return usageError("no output directory is named");
+  if (!isDirectory(path)) {
+    if (isFile(path))
+      return usageError(path + " is a file; name a new directory");
+    return {};
+  }
+  PEFT_ASSIGN(const std::vector<std::string> names, listDirectory(path));
+  if (names.empty())
+    return {};
+  return usageError(path + " is not empty (it has " + names.front() +
+                    "); nothing is overwritten, so name a new directory");
+}
+
+void peft::removeFiles(const std::string &directory) {
+  const auto names = listDirectory(directory);
+  if (!names.ok())
+    return;
+  for (const std::string &name : *names)
+    ::unlink(joinPath(directory, name).c_str());
+}
+
 Status peft::writeModelTensors(std::map<std::string, TensorToWrite> tensors,
                                const std::string &directory, uint64_t limit) {
   uint64_t total = 0;
@@ -56,11 +79,14 @@ Status peft::writeModelTensors(std::map<std::string, TensorToWrite> tensors,
       index["weight_map"][tensor.name] = name;
     PEFT_TRY(writeSafetensors(joinPath(directory, name), std::move(shards[i])));
   }
-  // An index left by an earlier, larger model would hide the new file.
+  // What an earlier model of another size left would hide the new one.
   std::string indexPath = joinPath(directory, "model.safetensors.index.json");
-  if (shards.size() > 1)
-    return writeFileAtomically(indexPath, index.dump(2) + "\n");
-  ::unlink(indexPath.c_str());
+  std::string hidden = indexPath;
+  if (shards.size() > 1) {
+    PEFT_TRY(writeFileAtomically(indexPath, index.dump(2) + "\n"));
+    hidden = joinPath(directory, shardName(0, 1));
+  }
+  ::unlink(hidden.c_str());
   return {};
 }
 

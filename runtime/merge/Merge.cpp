@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 using namespace peft;
 
@@ -40,7 +39,6 @@ private:
   void addTensor(const BaseWeight &weight, const std::string &name);
   TensorToWrite start(const BaseWeight &weight, const std::string &name);
   Status write();
-  void removeWritten() const;
 
   const MergeOptions &options;
   const AdapterDirectory &adapter;
@@ -350,15 +348,6 @@ Status Merger::write() {
   return writeFileAtomically(joinPath(options.output, "config.json"), text);
 }
 
-/// Of a merge that failed: the directory was empty, so all in it is ours.
-void Merger::removeWritten() const {
-  const auto names = listDirectory(options.output);
-  if (!names.ok())
-    return;
-  for (const std::string &name : *names)
-    ::unlink(joinPath(options.output, name).c_str());
-}
-
 Expected<MergeReport> Merger::run(const ScaleOfModule &scaleOf) {
   PEFT_TRY(checkNewDirectory(options.output));
   PEFT_TRY(open(scaleOf));
@@ -366,7 +355,7 @@ Expected<MergeReport> Merger::run(const ScaleOfModule &scaleOf) {
   PEFT_TRY(checkTensors());
   PEFT_TRY(addTensors());
   if (Status status = write(); !status.ok()) {
-    removeWritten();
+    removeFiles(options.output);
     return status;
   }
   return report;
@@ -376,19 +365,4 @@ Expected<MergeReport> peft::mergeAdapter(const MergeOptions &options,
                                          const AdapterDirectory &adapter,
                                          const ScaleOfModule &scaleOf) {
   return Merger(options, adapter).run(scaleOf);
-}
-
-Status peft::checkNewDirectory(const std::string &path) {
-  if (path.empty())
-    return usageError("no output directory is named");
-  if (!isDirectory(path)) {
-    if (isFile(path))
-      return usageError(path + " is a file; name a new directory");
-    return {};
-  }
-  PEFT_ASSIGN(const std::vector<std::string> names, listDirectory(path));
-  if (names.empty())
-    return {};
-  return usageError(path + " is not empty (it has " + names.front() +
-                    "); nothing is overwritten, so name a new directory");
 }

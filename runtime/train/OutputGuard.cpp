@@ -2,6 +2,7 @@
 #include "OutputGuard.h"
 
 #include "peft/File.h"
+#include "peft/ModelWriter.h"
 
 #include <filesystem>
 #include <vector>
@@ -97,10 +98,7 @@ Status peft::checkOutputs(const RunOptions &options, const Plan &plan,
                         model.directory +
                         " (--model), which is never written; name another "
                         "place");
-    if (isFile(joinPath(saved, "adapter_config.json")))
-      return usageError("--save-quantized " + saved +
-                        " holds an adapter, which transformers would load on "
-                        "top of the model; name another directory");
+    PEFT_TRY(checkNewDirectory(saved));
   }
   if (options.output.empty() || options.tune)
     return {};

@@ -10,7 +10,6 @@
 #include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 using namespace peft;
 using Json = nlohmann::ordered_json;
@@ -104,11 +103,10 @@ public:
   Status run() {
     PEFT_ASSIGN(formats, chooseFormats(plan, model));
     PEFT_TRY(createDirectory(directory));
-    for (const WeightShard &shard : model.shards)
-      PEFT_TRY(writeShard(shard));
-    PEFT_TRY(writeIndex());
-    PEFT_TRY(copyCompanions(model, directory));
-    PEFT_TRY(writeConfig());
+    if (Status status = write(); !status.ok()) {
+      removeFiles(directory);
+      return status;
+    }
     console.print("wrote", directory + ": " + std::to_string(formats.size()) +
                                " weights as " +
                                formats.begin()->second.describe());
@@ -116,6 +114,7 @@ public:
   }
 
 private:
+  Status write();
   Status writeShard(const WeightShard &shard);
   Status writeIndex();
   Status writeConfig();
@@ -129,6 +128,15 @@ private:
   Json weightMap = Json::object();
   uint64_t totalBytes = 0;
 };
+
+/// config.json comes last: without it the directory is no model.
+Status Saver::write() {
+  for (const WeightShard &shard : model.shards)
+    PEFT_TRY(writeShard(shard));
+  PEFT_TRY(writeIndex());
+  PEFT_TRY(copyCompanions(model, directory));
+  return writeConfig();
+}
 
 Status Saver::writeShard(const WeightShard &shard) {
   std::vector<QuantizedOutput> outputs;
@@ -157,16 +165,15 @@ Status Saver::writeShard(const WeightShard &shard) {
 }
 
 Status Saver::writeIndex() {
-  const std::string path = joinPath(directory, "model.safetensors.index.json");
-  if (model.shards.size() == 1) {
-    // One left by an earlier, larger model would hide the new file.
-    ::unlink(path.c_str());
+  // The one name that is found without an index.
+  if (fileName(model.shards.front().path) == "model.safetensors")
     return {};
-  }
   Json index;
   index["metadata"]["total_size"] = totalBytes;
   index["weight_map"] = weightMap;
-  return writeFileAtomically(path, index.dump(2) + "\n");
+  return writeFileAtomically(
+      joinPath(directory, "model.safetensors.index.json"),
+      index.dump(2) + "\n");
 }
 
 Status Saver::writeConfig() {

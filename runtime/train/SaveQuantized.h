@@ -10,11 +10,11 @@
 
 namespace peft {
 
-/// Writes the model with the weights quantized that `plan` quantizes on load, as
-/// transformers and bitsandbytes read it: the source's files, config.json with
-/// a quantization_config, the tokenizer's files. Errors: usage when there is
-/// nothing to quantize, or what transformers could not load; else as
-/// bindWeights, and io.
+/// Writes the model with the weights quantized that `plan` quantizes on load,
+/// as transformers and bitsandbytes read it: the source's files, config.json
+/// with a quantization_config, the tokenizer's files. The directory must be
+/// new; an error leaves no file in it. Errors: usage when there is nothing to
+/// quantize, or what transformers could not load; else as bindWeights, and io.
 Status saveQuantized(const Plan &plan, const ModelDirectory &model,
                      const RunOptions &options, Console &console);
 

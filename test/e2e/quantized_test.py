@@ -167,6 +167,17 @@ def shards(shop):
     expect(config == CONFIG and quantization["bnb_4bit_quant_type"] == "nf4", str(config))
 
 
+@test("one shard with an index keeps it")
+def one_shard(shop):
+    place = f"{shop.root}/model"
+    name = "model-00001-of-00001.safetensors"
+    os.rename(f"{place}/model.safetensors", f"{place}/{name}")
+    write(f"{place}/model.safetensors.index.json",
+          json.dumps({"weight_map": dict.fromkeys(model_tensors(), name)}))
+    shop.must(["nf4.plan", "--model", "model", "--save-quantized", "one"])
+    expect(shop.train("nf4", "one")[0] == shop.train("nf4", "saved-nf4")[0], "other bits")
+
+
 # Damage ------------------------------------------------------------------
 
 DAMAGE = []
@@ -312,7 +323,8 @@ def bad_weight(shop, kind, value):
         done = shop.run([f"{kind}.plan", "--model", "model", *flags])
         expect(done.returncode == 65, f"exit {done.returncode}: {done.stderr[-300:]}")
         expect(re.search(rf'"{W}": element \[5, 3\] is', done.stderr), done.stderr)
-        expect(not os.path.exists(f"{shop.root}/OUT/model.safetensors"), "something is left")
+        left = os.listdir(f"{shop.root}/OUT") if os.path.isdir(f"{shop.root}/OUT") else []
+        expect(not left, f"left {left}")
         expect(not cache_files(shop), "something is kept")
 
 
@@ -328,6 +340,10 @@ USAGE = [
                         "-o", "OUT"], "does nothing else"),
     ("save into the model", ["nf4.plan", "--model", "model", "--save-quantized", "model/x"],
      "never written"),
+    ("save over a model", ["nf4.plan", "--model", "model", "--save-quantized", "saved-fp4"],
+     "saved-fp4 is not empty"),
+    ("save over an adapter", ["nf4.plan", "--model", "model", "--save-quantized", "good"],
+     "good is not empty"),
     ("save with a plan that quantizes nothing",
      ["lora.plan", "--model", "model", "--save-quantized", "S"], "nothing of model is quantized"),
     ("save what is quantized", ["nf4.plan", "--model", "saved-nf4", "--save-quantized", "S"],

@@ -103,6 +103,15 @@ TEST_F(ModelFilesTest, aLargeModelIsCutAndIndexed) {
   EXPECT_EQ(firstValue(*written, weightName), 1.5f);
 }
 
+TEST_F(ModelFilesTest, theFileOfAnEarlierModelDoesNotHideTheNewShards) {
+  write({});
+  write({.dtype = DType::f16, .shardBytes = 260});
+  auto written = openModel(files.path("out"));
+  ASSERT_TRUE(written.ok()) << written.status().message();
+  EXPECT_EQ(written->shards.size(), 2u);
+  EXPECT_EQ(written->find(tableName).header->type, "F16");
+}
+
 TEST_F(ModelFilesTest, anIndexOfAnEarlierModelDoesNotHideTheNewFile) {
   write({.dtype = {}, .shardBytes = 520});
   write({.dtype = DType::f16});

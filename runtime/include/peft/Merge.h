@@ -76,9 +76,6 @@ Expected<MergeReport> mergeAdapter(const MergeOptions &options,
                                    const AdapterDirectory &adapter,
                                    const ScaleOfModule &scaleOf);
 
-/// Error usage unless `path` can become a new directory: absent or empty.
-Status checkNewDirectory(const std::string &path);
-
 } // namespace peft
 
 #endif // PEFT_MERGE_H

@@ -19,9 +19,16 @@ namespace peft {
 /// Bytes of one file before the model is cut into shards, as transformers cuts.
 constexpr uint64_t shardBytes = 5'000'000'000;
 
+/// Error usage unless `path` can become a new directory: absent or empty.
+Status checkNewDirectory(const std::string &path);
+
+/// Removes the files of a directory that was new, after writing failed.
+void removeFiles(const std::string &directory);
+
 /// Writes model.safetensors, or shards of at most `limit` bytes (a larger
-/// tensor has one of its own) in the order of names and their index. Removes an
-/// index that an earlier, larger model left. Tensors are produced one by one.
+/// tensor has one of its own) in the order of names and their index. Removes
+/// the index, or the one file, that an earlier model left, and that would hide
+/// the new one. Tensors are produced one by one.
 Status writeModelTensors(std::map<std::string, TensorToWrite> tensors,
                          const std::string &directory,
                          uint64_t limit = shardBytes);
