@@ -87,7 +87,9 @@ void LowRankRows::operator()(uint64_t firstRow, std::span<const float>,
     double squares = 0;
     for (double value : out)
       squares += value * value;
-    const double factor = magnitude[firstRow + row] / std::sqrt(squares);
+    // As in training: a row of zeros has no direction to bring to a length.
+    const double factor =
+        squares > 0 ? magnitude[firstRow + row] / std::sqrt(squares) : 0;
     for (double &value : out)
       value *= factor;
   }

@@ -80,8 +80,32 @@ def check_unconverted(bench):
             raise Failure("something is left")
 
 
+def check_dora_of_zeros(bench):
+    """A row of zeros stays one: training defines its gain as 0."""
+    q = "model.layers.0.self_attn.q_proj"
+
+    def build(made):
+        for table in (made.base, made.merged):
+            table[f"{q}.weight"][5] = 0
+        made.linear(q)
+        made.tensors[f"{PREFIX}{q}.lora_B.weight"][5] = 0
+        magnitude = np.linspace(1, 2, 64).astype(np.float32)
+        made.tensors[f"{PREFIX}{q}.lora_magnitude_vector"] = magnitude
+        weight = made.base[f"{q}.weight"] + 1.5 * (
+            made.tensors[f"{PREFIX}{q}.lora_B.weight"].astype(np.float64)
+            @ made.tensors[f"{PREFIX}{q}.lora_A.weight"])
+        norm = np.sqrt((weight * weight).sum(axis=1))
+        norm[5] = np.inf
+        made.merged[f"{q}.weight"] = weight * (magnitude / norm)[:, None]
+
+    root, made = bench.setup(LLAMA, {"use_dora": True}, build)
+    tensor_file.save_tensors(f"{root}/model/model.safetensors", made.base, "f32")
+    bench.merge(root)
+    expect_model(f"{root}/out", made.merged, "f32")
+
+
 CHECKS = {"names/nested": check_nested, "names/like-oft": check_name_like_a_foreign_key,
-          "adapter/unconverted": check_unconverted}
+          "adapter/unconverted": check_unconverted, "adapter/dora-of-zeros": check_dora_of_zeros}
 
 if __name__ == "__main__":
     sys.exit(main(CHECKS, __doc__))
