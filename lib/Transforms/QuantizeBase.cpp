@@ -39,7 +39,8 @@ struct QuantizeBasePass
 private:
   /// What the model does with a matrix.
   struct Matrix {
-    std::string module; ///< Hugging Face path
+    /// Hugging Face paths; of a tied head both.
+    SmallVector<std::string, 2> modules;
     bool inLayers = true; ///< false: the head or the embedding
   };
 
@@ -94,19 +95,24 @@ void QuantizeBasePass::collect() {
     StringRef module = symbol.getValue();
     module.consume_back(".weight");
     Matrix &matrix = matrices[symbol.getAttr()];
-    if (matrix.module.empty())
-      matrix.module = module.str();
+    if (matrix.modules.empty())
+      matrix.modules.push_back(module.str());
     matrix.inLayers &= inLayers;
   };
   for (auto function : getOperation().getOps<func::FuncOp>()) {
     bool inLayers = function.getSymName() != "head";
+    auto addLinear = [&](FlatSymbolRefAttr symbol) {
+      add(symbol, inLayers);
+      if (!inLayers)
+        matrices[symbol.getAttr()].modules.push_back("lm_head");
+    };
     function.walk([&](Operation *op) {
       if (auto linear = dyn_cast<nn::LinearOp>(op))
-        add(linear.getWeightAttr(), inLayers);
+        addLinear(linear.getWeightAttr());
       else if (auto adapted = dyn_cast<lora::LinearOp>(op))
-        add(adapted.getWeightAttr(), inLayers);
+        addLinear(adapted.getWeightAttr());
       else if (auto dora = dyn_cast<lora::DoraLinearOp>(op))
-        add(dora.getWeightAttr(), inLayers);
+        addLinear(dora.getWeightAttr());
       else if (auto embed = dyn_cast<nn::EmbedOp>(op))
         add(embed.getTableAttr(), false);
     });
@@ -115,10 +121,14 @@ void QuantizeBasePass::collect() {
 
 FailureOr<bool> QuantizeBasePass::isChosen(const Matrix &matrix) {
   auto matches = [&](const std::optional<PythonRegex> &regex) -> FailureOr<bool> {
-    auto matched = regex->fullMatch(matrix.module);
-    if (!matched.ok())
-      return refuse() << matched.status().message();
-    return *matched;
+    for (const std::string &module : matrix.modules) {
+      auto matched = regex->fullMatch(module);
+      if (!matched.ok())
+        return refuse() << matched.status().message();
+      if (*matched)
+        return true;
+    }
+    return false;
   };
   bool chosen = matrix.inLayers || head;
   if (included) {

@@ -2,8 +2,11 @@
 // RUN: peft-opt %s --peft-quantize-base="type=fp4 block=128" | FileCheck %s --check-prefixes=CHECK,FP4
 // RUN: peft-opt %s --peft-quantize-base="type=int8 head" | FileCheck %s --check-prefixes=HEAD
 // RUN: peft-opt %s --peft-quantize-base="type=nf4 include=.*\.q exclude=layers\.1\..*" | FileCheck %s --check-prefixes=SOME
+// RUN: peft-opt %s --peft-quantize-base="type=nf4 include=lm_head" | FileCheck %s --check-prefix=TIED
 
-// A tied head counts as the head.
+// A tied head counts as the head, and has its name as well.
+// TIED: nn.param @embed.weight : tensor<16x8x!qw.nf4<block = 64>> {sourceType = bf16}
+// TIED: nn.param @layers.0.q.weight : tensor<8x8xbf16>
 // CHECK: nn.param @embed.weight : tensor<16x8xbf16>
 // HEAD: nn.param @embed.weight : tensor<16x8x!qw.int8> {sourceType = bf16}
 // SOME: nn.param @embed.weight : tensor<16x8xbf16>

@@ -69,6 +69,10 @@ static Status setQuantization(const CompileOptions &options,
       return usageError(std::string(flag) + " needs --base nf4 or fp4" +
                         (onlyPacked ? "" : " or int8"));
   }
+  if (flags.head && !flags.include.empty())
+    return usageError("--quantize-include excludes --quantize-head: it names "
+                      "all that is quantized; add lm_head or embed_tokens to "
+                      "it");
   if (options.trainAll && (packed || base == "int8"))
     return usageError("--base " + base +
                       " excludes --train all: codes cannot train; leave one of "

@@ -32,6 +32,7 @@ constexpr const char *compileExamples = R"(Examples:
   peftc compile DIR --lora-targets 're:.*\.mlp\..*' --rslora
   peftc compile DIR --lora-targets '*.layers.0.*_proj'
   peftc compile DIR --adapter adapter_config.json --compute f32
+  peftc compile DIR --base nf4 --double-quant --recompute layers
   peftc compile DIR --target h200 --batch 2 --seq 2048
   peftc compile DIR --train all)";
 
@@ -118,7 +119,7 @@ std::string targetList() {
 }
 
 void addQuantizeFlags(CLI::App &app, QuantizeFlags &quantize) {
-  constexpr const char *group = "Quantized base";
+  constexpr const char *group = "QUANTIZED BASE";
   app.add_flag("--double-quant", quantize.doubleQuant,
                "nf4, fp4: the scales are quantized, too")
       ->group(group);
