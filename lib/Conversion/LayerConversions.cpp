@@ -109,20 +109,21 @@ LogicalResult StepConverter::lower(nn::AttentionOp op) {
   return launch(op, c);
 }
 
-LogicalResult StepConverter::lower(nn::SwigluOp op) {
-  using namespace swiglu_fwd;
-  KernelCall c = call(op, "swiglu_fwd");
-  c.operand(gate, use(op.getGate())).operand(up, use(op.getUp()));
-  define(op, op.getResult(), c, y);
+/// y = activation(gate) up; both kernels have the same operands.
+template <typename Op>
+LogicalResult StepConverter::lowerGate(Op op, StringRef kernel) {
+  KernelCall c = call(op, kernel);
+  c.operand("gate", use(op.getGate())).operand("up", use(op.getUp()));
+  define(op, op.getResult(), c, c.kernel().findOperand("y"));
   return launch(op, c);
 }
 
+LogicalResult StepConverter::lower(nn::SwigluOp op) {
+  return lowerGate(op, "swiglu_fwd");
+}
+
 LogicalResult StepConverter::lower(nn::GegluOp op) {
-  using namespace geglu_fwd;
-  KernelCall c = call(op, "geglu_fwd");
-  c.operand(gate, use(op.getGate())).operand(up, use(op.getUp()));
-  define(op, op.getResult(), c, y);
-  return launch(op, c);
+  return lowerGate(op, "geglu_fwd");
 }
 
 LogicalResult StepConverter::lower(nn::SoftcapOp op) {
@@ -239,26 +240,23 @@ LogicalResult StepConverter::lower(nn::AttentionGradOp op) {
   return launch(op, c);
 }
 
-LogicalResult StepConverter::lower(nn::SwigluGradOp op) {
-  using namespace swiglu_bwd;
-  KernelCall c = call(op, "swiglu_bwd");
-  c.operand(dy, use(op.getDy()))
-      .operand(gate, use(op.getGate()))
-      .operand(up, use(op.getUp()));
-  define(op, op.getDGate(), c, dgate);
-  define(op, op.getDUp(), c, swiglu_bwd::dup);
+template <typename Op>
+LogicalResult StepConverter::lowerGateGrad(Op op, StringRef kernel) {
+  KernelCall c = call(op, kernel);
+  c.operand("dy", use(op.getDy()))
+      .operand("gate", use(op.getGate()))
+      .operand("up", use(op.getUp()));
+  define(op, op.getDGate(), c, c.kernel().findOperand("dgate"));
+  define(op, op.getDUp(), c, c.kernel().findOperand("dup"));
   return launch(op, c);
 }
 
+LogicalResult StepConverter::lower(nn::SwigluGradOp op) {
+  return lowerGateGrad(op, "swiglu_bwd");
+}
+
 LogicalResult StepConverter::lower(nn::GegluGradOp op) {
-  using namespace geglu_bwd;
-  KernelCall c = call(op, "geglu_bwd");
-  c.operand(dy, use(op.getDy()))
-      .operand(gate, use(op.getGate()))
-      .operand(up, use(op.getUp()));
-  define(op, op.getDGate(), c, dgate);
-  define(op, op.getDUp(), c, geglu_bwd::dup);
-  return launch(op, c);
+  return lowerGateGrad(op, "geglu_bwd");
 }
 
 LogicalResult StepConverter::lower(nn::SoftcapGradOp op) {

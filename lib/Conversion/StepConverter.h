@@ -154,6 +154,11 @@ private:
   /// A buffer that no value of the IR stands for.
   mlir::Value scratch(mlir::Operation *op, KernelCall &call, int operand,
                       mlir::RankedTensorType type);
+  /// swiglu, geglu and their gradients.
+  template <typename Op>
+  mlir::LogicalResult lowerGate(Op op, llvm::StringRef kernel);
+  template <typename Op>
+  mlir::LogicalResult lowerGateGrad(Op op, llvm::StringRef kernel);
   /// Sizes and engine of attention or its gradient `op`.
   template <typename Op> void setHeads(KernelCall &call, Op op, bool backward);
   void setDropout(KernelCall &call, double dropout, llvm::StringRef module,

@@ -6,38 +6,22 @@ namespace peft::cpu::PEFT_PATH {
 
 namespace {
 
-template <typename C> void swigluForward(const Call &call) {
-  namespace op = kernels::swiglu_fwd;
-  const C *gate = call[op::gate].as<C>(), *up = call[op::up].as<C>();
-  C *y = call[op::y].as<C>();
-  parallelElements(call, call[op::y].elements(),
-                   [=](uint64_t begin, uint64_t end) {
-                     Lanes one = broadcast(1), zero = broadcast(0);
-                     forLanes(begin, end, [&](auto load, auto store) {
-                       Lanes g = load(gate);
-                       store(y, g / (one + exp(zero - g)) * load(up));
-                     });
-                   });
-}
+/// silu(x) = x sigma, sigma = 1 / (1 + exp(-x)).
+struct Silu {
+  Lanes sigma;
 
-template <typename C> void swigluBackward(const Call &call) {
-  namespace op = kernels::swiglu_bwd;
-  const C *dy = call[op::dy].as<C>(), *gate = call[op::gate].as<C>(),
-          *up = call[op::up].as<C>();
-  C *dgate = call[op::dgate].as<C>(), *dup = call[op::dup].as<C>();
-  parallelElements(
-      call, call[op::dy].elements(), [=](uint64_t begin, uint64_t end) {
-        Lanes one = broadcast(1), zero = broadcast(0);
-        forLanes(begin, end, [&](auto load, auto store) {
-          Lanes g = load(gate), d = load(dy), u = load(up);
-          Lanes sigmoid = one / (one + exp(zero - g)), silu = g * sigmoid;
-          store(dup, d * silu);
-          store(dgate, d * u * fma(silu, one - sigmoid, sigmoid));
-        });
-      });
-}
+  PEFT_INLINE explicit Silu(Lanes x)
+      : sigma(broadcast(1) / (broadcast(1) + exp(broadcast(0) - x))) {}
+  PEFT_INLINE Lanes slope(Lanes x) const {
+    return fma(x * sigma, broadcast(1) - sigma, sigma);
+  }
+  /// The forward pass divides once.
+  PEFT_INLINE static Lanes value(Lanes x) {
+    return x / (broadcast(1) + exp(broadcast(0) - x));
+  }
+};
 
-/// gelu(x) = x sigma, sigma = 1 / (1 + exp(-2 u)); `x` is gate.
+/// gelu(x) = x sigma, sigma = 1 / (1 + exp(-2 u)), u as tanh has it.
 struct Gelu {
   Lanes sigma, square;
 
@@ -47,41 +31,49 @@ struct Gelu {
                             broadcast(0x1.988454p+0f));
     sigma = broadcast(1) / (broadcast(1) + exp(broadcast(0) - x * inner));
   }
-  /// Of gelu at x.
   PEFT_INLINE Lanes slope(Lanes x) const {
     const Lanes inner = fma(square, broadcast(0x1.b6676cp-3f),
                             broadcast(0x1.988454p+0f));
     return fma(x * sigma * (broadcast(1) - sigma), inner, sigma);
   }
+  PEFT_INLINE static Lanes value(Lanes x) { return x * Gelu(x).sigma; }
 };
 
-template <typename C> void gegluForward(const Call &call) {
-  namespace op = kernels::geglu_fwd;
-  const C *gate = call[op::gate].as<C>(), *up = call[op::up].as<C>();
-  C *y = call[op::y].as<C>();
-  parallelElements(call, call[op::y].elements(),
-                   [=](uint64_t begin, uint64_t end) {
-                     forLanes(begin, end, [&](auto load, auto store) {
-                       Lanes g = load(gate);
-                       store(y, g * Gelu(g).sigma * load(up));
-                     });
-                   });
+/// y = activation(gate) up.
+template <typename Activation>
+void gateForward(const Call &call, const Operand &gates, const Operand &ups,
+                 const Operand &out) {
+  withElement(out.type, [&](auto type) {
+    using C = decltype(type);
+    const C *gate = gates.as<C>(), *up = ups.as<C>();
+    C *y = out.as<C>();
+    parallelElements(call, out.elements(), [=](uint64_t begin, uint64_t end) {
+      forLanes(begin, end, [&](auto load, auto store) {
+        store(y, Activation::value(load(gate)) * load(up));
+      });
+    });
+  });
 }
 
-template <typename C> void gegluBackward(const Call &call) {
-  namespace op = kernels::geglu_bwd;
-  const C *dy = call[op::dy].as<C>(), *gate = call[op::gate].as<C>(),
-          *up = call[op::up].as<C>();
-  C *dgate = call[op::dgate].as<C>(), *dup = call[op::dup].as<C>();
-  parallelElements(
-      call, call[op::dy].elements(), [=](uint64_t begin, uint64_t end) {
-        forLanes(begin, end, [&](auto load, auto store) {
-          Lanes g = load(gate), d = load(dy), u = load(up);
-          const Gelu gelu(g);
-          store(dup, d * (g * gelu.sigma));
-          store(dgate, d * u * gelu.slope(g));
-        });
+struct GateOperands {
+  const Operand &dy, &gate, &up, &dgate, &dup;
+};
+
+template <typename Activation>
+void gateBackward(const Call &call, const GateOperands &of) {
+  withElement(of.dy.type, [&](auto type) {
+    using C = decltype(type);
+    const C *dy = of.dy.as<C>(), *gate = of.gate.as<C>(), *up = of.up.as<C>();
+    C *dgate = of.dgate.as<C>(), *dup = of.dup.as<C>();
+    parallelElements(call, of.dy.elements(), [=](uint64_t begin, uint64_t end) {
+      forLanes(begin, end, [&](auto load, auto store) {
+        Lanes g = load(gate), d = load(dy), u = load(up);
+        const Activation activation(g);
+        store(dup, d * (g * activation.sigma));
+        store(dgate, d * u * activation.slope(g));
       });
+    });
+  });
 }
 
 void capForward(const Call &call) {
@@ -142,26 +134,28 @@ template <typename X, typename Y> void convert(const Call &call) {
 } // namespace
 
 Fault swiglu_fwd(const Call &call) {
-  withElement(call[kernels::swiglu_fwd::y].type,
-              [&](auto c) { swigluForward<decltype(c)>(call); });
+  namespace op = kernels::swiglu_fwd;
+  gateForward<Silu>(call, call[op::gate], call[op::up], call[op::y]);
   return {};
 }
 
 Fault swiglu_bwd(const Call &call) {
-  withElement(call[kernels::swiglu_bwd::dy].type,
-              [&](auto c) { swigluBackward<decltype(c)>(call); });
+  namespace op = kernels::swiglu_bwd;
+  gateBackward<Silu>(call, {call[op::dy], call[op::gate], call[op::up],
+                           call[op::dgate], call[op::dup]});
   return {};
 }
 
 Fault geglu_fwd(const Call &call) {
-  withElement(call[kernels::geglu_fwd::y].type,
-              [&](auto c) { gegluForward<decltype(c)>(call); });
+  namespace op = kernels::geglu_fwd;
+  gateForward<Gelu>(call, call[op::gate], call[op::up], call[op::y]);
   return {};
 }
 
 Fault geglu_bwd(const Call &call) {
-  withElement(call[kernels::geglu_bwd::dy].type,
-              [&](auto c) { gegluBackward<decltype(c)>(call); });
+  namespace op = kernels::geglu_bwd;
+  gateBackward<Gelu>(call, {call[op::dy], call[op::gate], call[op::up],
+                           call[op::dgate], call[op::dup]});
   return {};
 }
 
