@@ -24,25 +24,27 @@ done
 started=$SECONDS
 passed=0 failed=0 skipped=0
 
-# part NAME COMMAND...: runs one part, counts its tests, shows what failed
+# part NAME COMMAND...: runs one part beside others, as many as there are cores
+# (most are one process after another); counts its tests, shows what failed
+declare -A names=() begins=() # of the parts that run, by process
 part() {
-  local name=$1 begin=$SECONDS
+  local name=$1
   shift
-  "$@" >"$ROOT/build/check/$name.log" 2>&1
-  report "$name" $? $((SECONDS - begin))
+  await $(($(nproc) - 1))
+  "$@" >"$ROOT/build/check/$name.log" 2>&1 &
+  names[$!]=$name
+  begins[$!]=$SECONDS
 }
 
-# beside NAME COMMAND...: starts a part that needs only one of the cores; joined
-# waits for it
-beside() {
-  besideName=$1 besideBegin=$SECONDS
-  shift
-  "$@" >"$ROOT/build/check/$besideName.log" 2>&1 &
-  besideProcess=$!
-}
-joined() {
-  wait "$besideProcess"
-  report "$besideName" $? $((SECONDS - besideBegin))
+# await N: until no more than N parts run
+await() {
+  local process code
+  while [ ${#names[@]} -gt "$1" ]; do
+    wait -n -p process "${!names[@]}"
+    code=$?
+    report "${names[$process]}" $code $((SECONDS - begins[$process]))
+    unset "names[$process]" "begins[$process]"
+  done
 }
 
 # report NAME CODE SECONDS: counts what a part has written
@@ -68,6 +70,9 @@ build debug
 mkdir -p "$ROOT/build/check"
 say "built after $((SECONDS - started)) s; running the tests"
 
+# The longest first.
+part cuda-races "$BIN/peft-cuda-races" --gtest_brief=1
+part cuda-conformance "$BIN/peft-cuda-conformance" --gtest_brief=1
 part structure python3 test/structure.py
 part docs python3 docs/generate.py --check
 part unit "$BIN/peft-unit-tests" --gtest_brief=1
@@ -83,27 +88,27 @@ if [ -x "$BIN/peft-cudnn-tests" ]; then
 else
   part cudnn-plans echo "0 passed, 0 failed, 1 skipped (no cuDNN or no nvidia-cudnn-frontend)"
 fi
-beside cuda-races "$BIN/peft-cuda-races" --gtest_brief=1
-part cuda-conformance "$BIN/peft-cuda-conformance" --gtest_brief=1
 part compiler-unit "$BIN/peftc-unit-tests" --gtest_brief=1
 part lit "$VENV/bin/lit" -v --param "bin=$BIN" test
 part python "$PYTHON" -m unittest discover -s test/python
 part golden "$PYTHON" test/golden/run_golden.py --bin "$BIN"
-joined
 part same-bits "$PYTHON" test/e2e/same_bits.py --bin "$BIN"
 for script in test/e2e/*_test.py; do
   [ -e "$script" ] || continue
   part "$(basename "$script" _test.py)" "$PYTHON" "$script" --bin "$BIN"
 done
+await 0
 checked=$BIN
 # What people run: asserts off, full optimization.
 build release peftc peft-run
 part golden-release "$PYTHON" test/golden/run_golden.py --bin "$BIN"
 part same-bits-release "$PYTHON" test/e2e/same_bits.py --quick --bin "$BIN"
+await 0
 BIN=$checked
 if [ $peers = yes ]; then
   install_smollm2
   part peers "$PYTHON" test/peers/run_peers.py --bin "$BIN"
+  await 0
 fi
 
 say "all of it took $((SECONDS - started)) s"
