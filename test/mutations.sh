@@ -79,7 +79,7 @@ mutate $kernel 's/^Fault swiglu_bwd(/Fault swiglu_bwd_gone(/'
 notice missing-kernel 'undefined.*swiglu_bwd' ninja -C build/debug peft-conformance
 restore $kernel
 
-mutate $kernel '/void swigluBackward/,/^}/ s/store(dup, d \* silu)/store(dup, zero - d * silu)/'
+mutate $kernel '/void gateBackward/,/^}/ s/store(dup, d \* (/store(dup, broadcast(-1) * d * (/'
 target peft-conformance
 notice kernel-sign 'FAILED.*Gradient' build/debug/bin/peft-conformance --gtest_filter='Gradient.*'
 restore $kernel

@@ -50,13 +50,6 @@ inline Dropout readDropout(const Call &call, const DropoutNames &names) {
   return result;
 }
 
-/// Which rows of a launch count.
-struct RowLimit {
-  const int32_t *count = nullptr; ///< null: all
-  int64_t rowStart = 0;
-  uint64_t rows = 0;
-};
-
 /// How many rows are computed: those that the count leaves; none if the index
 /// is too short for them, which one thread of the launch (`reports`) names.
 __device__ inline uint64_t usableRows(const RowLimit &limit,
@@ -112,8 +105,7 @@ public:
   /// `row` is one that usableRows() leaves.
   __device__ DropoutPlace place(uint64_t row) const {
     const uint64_t flat = rowStart + row;
-    const uint32_t position =
-        index ? uint32_t(index[flat]) : uint32_t(flat);
+    const uint32_t position = index ? uint32_t(index[flat]) : uint32_t(flat);
     return {position % seq, firstRow + position / seq};
   }
 

@@ -28,6 +28,16 @@ struct Grid {
   size_t sharedBytes = 0;       ///< of the dynamic array
 };
 
+/// Threads of a block, where nothing speaks for another number.
+constexpr unsigned blockThreads = 256;
+
+/// A thread for each of `elements`.
+inline Grid gridFor(uint64_t elements) {
+  return {
+      .x = static_cast<unsigned>((elements + blockThreads - 1) / blockThreads),
+      .threads = blockThreads};
+}
+
 } // namespace peft::cuda
 
 #if defined(__CUDACC__)

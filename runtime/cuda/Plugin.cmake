@@ -46,20 +46,24 @@ set(launcher "")
 if(PEFT_CCACHE)
   set(launcher ${PEFT_CCACHE})
 endif()
-file(GLOB deviceSources CONFIGURE_DEPENDS kernels/*.cu device/*.cu)
+file(GLOB deviceSources CONFIGURE_DEPENDS device/*.cu)
+# A build for debugging is for the host's code.
+set(optimize -O2)
+if(CMAKE_BUILD_TYPE STREQUAL Debug)
+  set(optimize -O2 -Xcicc=-O1 -Xptxas=-O1)
+endif()
 set(deviceObjects "")
-foreach(source ${deviceSources})
+foreach(source ${kernelUnits} ${deviceSources})
   get_filename_component(name ${source} NAME_WE)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}.o)
-  # As on the CPU, a sum of a product is fused only where the code says so; but
-  # products of matrices live by it and are compared within tolerances.
-  set(fuse -fmad=false)
-  if(name MATCHES "Attention|Gemm|Lora|PlainLinear")
-    set(fuse -fmad=true)
+  # Products of matrices live by fused sums and are compared within tolerances.
+  set(fuse -fmad=true)
+  if(name MATCHES "Others|SetCondition")
+    set(fuse -fmad=false)
   endif()
   add_custom_command(OUTPUT ${object} DEPENDS ${source} DEPFILE ${object}.d
     COMMAND ${launcher} ${CUDAToolkit_NVCC_EXECUTABLE} -c ${source} -o ${object} -MD -MF ${object}.d
-            -std=c++20 -O2 -DNDEBUG --expt-relaxed-constexpr ${fuse} -ccbin ${PEFT_CUDA_HOST_COMPILER} ${archFlags}
+            -std=c++20 ${optimize} -DNDEBUG --expt-relaxed-constexpr ${fuse} -ccbin ${PEFT_CUDA_HOST_COMPILER} ${archFlags}
             -Xcompiler=-fPIC,-fvisibility=hidden --threads 2
             -I${CMAKE_CURRENT_SOURCE_DIR}/.. -I${CMAKE_CURRENT_SOURCE_DIR}/../include
     COMMENT "nvcc ${name}.cu" VERBATIM)

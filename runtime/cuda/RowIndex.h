@@ -14,6 +14,13 @@
 
 namespace peft::cuda {
 
+/// Which rows of a launch count.
+struct RowLimit {
+  const int32_t *count = nullptr; ///< null: all
+  int64_t rowStart = 0;
+  uint64_t rows = 0;
+};
+
 /// Rows [0, rows) of a launch that its optional `count` and its row_start
 /// leave.
 __device__ inline uint64_t activeRows(const int32_t *count, int64_t rowStart,

@@ -8,8 +8,6 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 256;
-
 /// One block. Its own gate is always open, as gates must be set to 0 while that
 /// of the launch (`of`) is closed.
 __global__ void chooseWay(Gate gate, Gate of, AttentionShape shape,
@@ -40,7 +38,8 @@ __global__ void swapOuter(Gate gate, const float *from, float *to,
   const uint64_t i = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= outer * inner * seq)
     return;
-  const uint64_t at = i % seq, second = i / seq % inner, first = i / seq / inner;
+  const uint64_t at = i % seq, second = i / seq % inner,
+                 first = i / seq / inner;
   to[(second * outer + first) * seq + at] = from[i];
 }
 
@@ -48,10 +47,9 @@ Status swap(const Call &call, const float *from, float *to, uint64_t outer,
             uint64_t inner, uint64_t seq) {
   const uint64_t blocks =
       (outer * inner * seq + blockThreads - 1) / blockThreads;
-  return launch(call,
-                Grid{.x = static_cast<unsigned>(blocks),
-                     .threads = blockThreads},
-                swapOuter, from, to, outer, inner, seq);
+  return launch(
+      call, Grid{.x = static_cast<unsigned>(blocks), .threads = blockThreads},
+      swapOuter, from, to, outer, inner, seq);
 }
 
 } // namespace

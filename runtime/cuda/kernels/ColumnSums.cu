@@ -47,13 +47,6 @@ struct MagnitudeTerm {
   }
 };
 
-/// Which rows there are.
-struct RowLimit {
-  uint64_t rows;
-  const int32_t *count;
-  int64_t rowStart;
-};
-
 /// Block (tile, part): parts[part][column] for the columns of a tile.
 template <typename Term>
 __global__ void sumPart(Gate gate, Term term, RowLimit limit, unsigned columns,
@@ -122,15 +115,15 @@ Status rms_norm_dw(const Call &call) {
   return sumColumns(call,
                     WeightTerm{FloatsIn(call[op::dy]), FloatsIn(call[op::x]),
                                call[op::rstd].as<float>()},
-                    RowLimit{call[op::rstd].elements(), nullptr, 0},
+                    RowLimit{.rows = call[op::rstd].elements()},
                     call[op::dweight]);
 }
 
 Status bias_dw(const Call &call) {
   namespace op = kernels::bias_dw;
   return sumColumns(call, BiasTerm{FloatsIn(call[op::dy])},
-                    RowLimit{call[op::dy].rows, call[op::count].as<int32_t>(),
-                             call.integer(op::row_start)},
+                    RowLimit{call[op::count].as<int32_t>(),
+                             call.integer(op::row_start), call[op::dy].rows},
                     call[op::dbias]);
 }
 
@@ -140,8 +133,8 @@ Status dora_dw(const Call &call) {
                     MagnitudeTerm{FloatsIn(call[op::dy]), FloatsIn(call[op::x]),
                                   call[op::norm].as<float>(),
                                   call[op::dy].columns},
-                    RowLimit{call[op::dy].rows, call[op::count].as<int32_t>(),
-                             call.integer(op::row_start)},
+                    RowLimit{call[op::count].as<int32_t>(),
+                             call.integer(op::row_start), call[op::dy].rows},
                     call[op::dmagnitude]);
 }
 

@@ -6,7 +6,7 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 128;
+constexpr unsigned columnThreads = 128;
 
 /// `width` columns of each row, which lie at `from` and `to` in their operands.
 struct ColumnCopy {
@@ -37,7 +37,7 @@ Status launchCopy(const Call &call, const Operand &x, uint64_t from,
   for (uint64_t number : {x.columns, y.columns, from, to, width})
     packs &= number % packSize == 0;
   return launch(
-      call, Grid{.x = static_cast<unsigned>(y.rows), .threads = blockThreads},
+      call, Grid{.x = static_cast<unsigned>(y.rows), .threads = columnThreads},
       packs ? copyColumns<packSize> : copyColumns<1>, copy);
 }
 

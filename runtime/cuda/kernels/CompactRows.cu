@@ -10,7 +10,7 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 1024, warps = blockThreads / 32;
+constexpr unsigned compactThreads = 1024, compactWarps = compactThreads / 32;
 constexpr int32_t ignored = -100;
 
 struct Tokens {
@@ -31,7 +31,7 @@ struct Tokens {
 /// How many earlier threads of the block say yes; `total` is how many do in
 /// all.
 __device__ unsigned placeInBlock(bool yes, unsigned &total) {
-  __shared__ unsigned counts[warps];
+  __shared__ unsigned counts[compactWarps];
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const unsigned votes = __ballot_sync(fullWarp, yes);
   // The counts of the tile before may still be read.
@@ -55,7 +55,7 @@ __global__ void compact(Gate gate, Tokens tokens, int32_t *index,
   if (closed(gate))
     return;
   uint64_t taken = 0, wrong = tokens.rows;
-  for (uint64_t begin = 0; begin < tokens.rows; begin += blockThreads) {
+  for (uint64_t begin = 0; begin < tokens.rows; begin += compactThreads) {
     const uint64_t i = begin + threadIdx.x;
     const bool inside = i < tokens.rows;
     if (inside && wrong == tokens.rows && tokens.wrong(i))
@@ -70,7 +70,7 @@ __global__ void compact(Gate gate, Tokens tokens, int32_t *index,
     taken += total;
   }
   // The rest is never read as a row, but two runs write the same bytes.
-  for (uint64_t i = taken + threadIdx.x; i < tokens.rows; i += blockThreads)
+  for (uint64_t i = taken + threadIdx.x; i < tokens.rows; i += compactThreads)
     index[i] = target[i] = 0;
   wrong = blockLeast(wrong, tokens.rows);
   if (threadIdx.x != 0)
@@ -88,7 +88,7 @@ Status compact_rows(const Call &call) {
       call[op::labels].as<int32_t>(), call[op::segments].as<int32_t>(),
       call[op::labels].elements(), static_cast<uint64_t>(call.integer(op::seq)),
       call.integer(op::vocab)};
-  return launch(call, Grid{.threads = blockThreads}, compact, tokens,
+  return launch(call, Grid{.threads = compactThreads}, compact, tokens,
                 call[op::index].as<int32_t>(), call[op::target].as<int32_t>(),
                 call[op::count].as<int32_t>(), call.fault);
 }

@@ -14,7 +14,7 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 512;
+constexpr unsigned lossThreads = 512;
 
 /// The sum of exp(logit - largest) over some logits. A NaN or an infinity among
 /// them makes `total` NaN. No logit: largest is finite, so that nothing divides
@@ -53,7 +53,7 @@ __device__ RowSum joinWarp(RowSum sum) {
 }
 
 __device__ RowSum joinBlock(RowSum sum) {
-  __shared__ float largest[blockThreads / 32], total[blockThreads / 32];
+  __shared__ float largest[lossThreads / 32], total[lossThreads / 32];
   sum = joinWarp(sum);
   if (threadIdx.x % 32 == 0) {
     largest[threadIdx.x / 32] = sum.largest;
@@ -133,7 +133,7 @@ template <unsigned n> __global__ void crossEntropy(Gate gate, Rows rows) {
 Status launchRows(const Call &call, const Rows &rows) {
   return launch(call,
                 Grid{.x = static_cast<unsigned>(rows.target.rows + 1),
-                     .threads = blockThreads},
+                     .threads = lossThreads},
                 rows.vocab % packSize == 0 ? crossEntropy<packSize>
                                            : crossEntropy<1>,
                 rows);

@@ -12,7 +12,7 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 256, perThread = 16;
+constexpr unsigned codesPerThread = 16;
 
 /// The sixteen numbers of a 4-bit code, where every lane may read another one.
 __device__ void copyTable(const QuantizedIn &weight, float *table) {
@@ -27,13 +27,13 @@ __device__ void decode(const QuantizedIn &weight, uint64_t i, float scale,
                        const float *table, float (&to)[n]) {
   int codes[n];
   if (weight.bytes) {
-    const auto pack = *reinterpret_cast<const Pack<int8_t, n> *>(
-        weight.codes + i);
+    const auto pack =
+        *reinterpret_cast<const Pack<int8_t, n> *>(weight.codes + i);
     for (unsigned j = 0; j < n; ++j)
       codes[j] = pack.value[j];
   } else {
-    const auto pack = *reinterpret_cast<const Pack<uint8_t, n / 2> *>(
-        weight.codes + i / 2);
+    const auto pack =
+        *reinterpret_cast<const Pack<uint8_t, n / 2> *>(weight.codes + i / 2);
     for (unsigned j = 0; j < n / 2; ++j) {
       codes[2 * j] = pack.value[j] >> 4;
       codes[2 * j + 1] = pack.value[j] & 15;
@@ -50,13 +50,14 @@ __global__ void everyElement(Gate gate, QuantizedIn weight, FloatsOut y,
   __shared__ float table[codeTable];
   copyTable(weight, table);
   const uint64_t thread = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  uint64_t i = thread * perThread;
+  uint64_t i = thread * codesPerThread;
   const uint64_t end =
-      i + perThread < elements ? i + perThread : elements;
+      i + codesPerThread < elements ? i + codesPerThread : elements;
   // Blocks of sixteen or a multiple: all of a thread's elements have one scale.
-  if (i + perThread <= elements && weight.block.value % perThread == 0) {
+  if (i + codesPerThread <= elements &&
+      weight.block.value % codesPerThread == 0) {
     const float scale = weight.scale(weight.block.quotient(i));
-    for (unsigned part = 0; part < perThread; part += packSize) {
+    for (unsigned part = 0; part < codesPerThread; part += packSize) {
       float values[packSize];
       decode(weight, i + part, scale, table, values);
       y.store(i + part, values);
@@ -87,10 +88,10 @@ __global__ void gatherRows(Gate gate, RowIndex index, QuantizedIn weight,
 
 Status dequantizeTo(const Call &call, const QuantizedWeight &weight,
                     const Operand &to) {
-  constexpr uint64_t perBlock = blockThreads * perThread;
-  const Grid grid{.x = static_cast<unsigned>((to.elements() + perBlock - 1) /
-                                             perBlock),
-                  .threads = blockThreads};
+  constexpr uint64_t perBlock = blockThreads * codesPerThread;
+  const Grid grid{
+      .x = static_cast<unsigned>((to.elements() + perBlock - 1) / perBlock),
+      .threads = blockThreads};
   return launch(call, grid, everyElement, QuantizedIn(weight), FloatsOut(to),
                 to.elements());
 }
@@ -107,8 +108,8 @@ Status embedQuantized(const Call &call, const RowIndex &index,
                       const QuantizedWeight &table, const Operand &y,
                       float scale) {
   const Grid grid{.x = static_cast<unsigned>(y.rows + 1), .threads = 128};
-  return launch(call, grid, gatherRows, index, QuantizedIn(table),
-                FloatsOut(y), y.columns, scale);
+  return launch(call, grid, gatherRows, index, QuantizedIn(table), FloatsOut(y),
+                y.columns, scale);
 }
 
 } // namespace peft::cuda

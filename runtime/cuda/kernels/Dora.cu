@@ -9,7 +9,6 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 256;
 constexpr unsigned normRows = 8; ///< of a block: they share what is read of A
 
 struct AdaptedWeight {
@@ -124,10 +123,6 @@ __global__ void dropRows(Gate gate, DropRows at) {
   }
 }
 
-unsigned blocksFor(uint64_t threads) {
-  return static_cast<unsigned>((threads + blockThreads - 1) / blockThreads);
-}
-
 } // namespace
 
 Status dora_norm(const Call &call) {
@@ -160,7 +155,7 @@ Status dora_scale(const Call &call) {
                           call[op::x].columns};
   const bool packs = work.columns % packSize == 0;
   const uint64_t threads = work.rows * work.columns / (packs ? packSize : 1);
-  const Grid grid{.x = blocksFor(threads), .threads = blockThreads};
+  const Grid grid = gridFor(threads);
   return launch(call, grid, packs ? scaleColumns<packSize> : scaleColumns<1>,
                 work);
 }
@@ -179,8 +174,7 @@ Status dropout_fwd(const Call &call) {
        call[op::x].rows},
       call.fault};
   const uint64_t threads = work.limit.rows * ((work.columns + 3) / 4);
-  return launch(call, Grid{.x = blocksFor(threads), .threads = blockThreads},
-                dropRows, work);
+  return launch(call, gridFor(threads), dropRows, work);
 }
 
 } // namespace peft::cuda

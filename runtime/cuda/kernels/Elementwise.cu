@@ -6,8 +6,6 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 256;
-
 /// Operation::at<n>(i) computes elements [i, i + n).
 template <typename Operation>
 __global__ void everyElement(Gate gate, uint64_t elements,
@@ -34,40 +32,19 @@ Status launchElements(const Call &call, uint64_t elements,
   return launch(call, grid, everyElement<Operation>, elements, operation);
 }
 
-struct SwigluForward {
-  FloatsIn gate, up;
-  FloatsOut y;
+/// silu(x) = x sigma, sigma = 1 / (1 + exp(-x)).
+struct Silu {
+  float sigma;
 
-  template <unsigned n> __device__ void at(uint64_t i) const {
-    float g[n], u[n], result[n];
-    gate.load(i, g);
-    up.load(i, u);
-    for (unsigned j = 0; j < n; ++j)
-      result[j] = g[j] / (1.0f + expf(-g[j])) * u[j];
-    y.store(i, result);
+  __device__ explicit Silu(float x) : sigma(1.0f / (1.0f + expf(-x))) {}
+  __device__ float slope(float x) const {
+    return fmaf(x * sigma, 1.0f - sigma, sigma);
   }
+  /// The forward pass divides once.
+  __device__ static float value(float x) { return x / (1.0f + expf(-x)); }
 };
 
-struct SwigluBackward {
-  FloatsIn dy, gate, up;
-  FloatsOut dgate, dup;
-
-  template <unsigned n> __device__ void at(uint64_t i) const {
-    float d[n], g[n], u[n], ofGate[n], ofUp[n];
-    dy.load(i, d);
-    gate.load(i, g);
-    up.load(i, u);
-    for (unsigned j = 0; j < n; ++j) {
-      const float sigmoid = 1.0f / (1.0f + expf(-g[j])), silu = g[j] * sigmoid;
-      ofUp[j] = d[j] * silu;
-      ofGate[j] = d[j] * u[j] * fmaf(silu, 1.0f - sigmoid, sigmoid);
-    }
-    dup.store(i, ofUp);
-    dgate.store(i, ofGate);
-  }
-};
-
-/// gelu(x) = x / (1 + exp(-2 u)) and its slope.
+/// gelu(x) = x sigma, sigma = 1 / (1 + exp(-2 u)), u as tanh has it.
 struct Gelu {
   // 2 sqrt(2/pi), its product with 0.044715, and three times that.
   static constexpr float linear = 1.59576912f, cubic = 0.0713548163f,
@@ -80,9 +57,11 @@ struct Gelu {
     return fmaf(x * sigma * (1.0f - sigma), fmaf(x * x, slopeCubic, linear),
                 sigma);
   }
+  __device__ static float value(float x) { return x * Gelu(x).sigma; }
 };
 
-struct GegluForward {
+/// y = activation(gate) up.
+template <typename Activation> struct GateForward {
   FloatsIn gate, up;
   FloatsOut y;
 
@@ -91,12 +70,12 @@ struct GegluForward {
     gate.load(i, g);
     up.load(i, u);
     for (unsigned j = 0; j < n; ++j)
-      result[j] = g[j] * Gelu(g[j]).sigma * u[j];
+      result[j] = Activation::value(g[j]) * u[j];
     y.store(i, result);
   }
 };
 
-struct GegluBackward {
+template <typename Activation> struct GateBackward {
   FloatsIn dy, gate, up;
   FloatsOut dgate, dup;
 
@@ -106,9 +85,9 @@ struct GegluBackward {
     gate.load(i, g);
     up.load(i, u);
     for (unsigned j = 0; j < n; ++j) {
-      const Gelu gelu(g[j]);
-      ofUp[j] = d[j] * (g[j] * gelu.sigma);
-      ofGate[j] = d[j] * u[j] * gelu.slope(g[j]);
+      const Activation activation(g[j]);
+      ofUp[j] = d[j] * (g[j] * activation.sigma);
+      ofGate[j] = d[j] * u[j] * activation.slope(g[j]);
     }
     dup.store(i, ofUp);
     dgate.store(i, ofGate);
@@ -154,35 +133,35 @@ struct FillZero {
 Status swiglu_fwd(const Call &call) {
   namespace op = kernels::swiglu_fwd;
   return launchElements(call, call[op::y].elements(),
-                        SwigluForward{FloatsIn(call[op::gate]),
-                                      FloatsIn(call[op::up]),
-                                      FloatsOut(call[op::y])});
+                        GateForward<Silu>{FloatsIn(call[op::gate]),
+                                          FloatsIn(call[op::up]),
+                                          FloatsOut(call[op::y])});
 }
 
 Status swiglu_bwd(const Call &call) {
   namespace op = kernels::swiglu_bwd;
   return launchElements(
       call, call[op::dy].elements(),
-      SwigluBackward{FloatsIn(call[op::dy]), FloatsIn(call[op::gate]),
-                     FloatsIn(call[op::up]), FloatsOut(call[op::dgate]),
-                     FloatsOut(call[op::dup])});
+      GateBackward<Silu>{FloatsIn(call[op::dy]), FloatsIn(call[op::gate]),
+                         FloatsIn(call[op::up]), FloatsOut(call[op::dgate]),
+                         FloatsOut(call[op::dup])});
 }
 
 Status geglu_fwd(const Call &call) {
   namespace op = kernels::geglu_fwd;
   return launchElements(call, call[op::y].elements(),
-                        GegluForward{FloatsIn(call[op::gate]),
-                                     FloatsIn(call[op::up]),
-                                     FloatsOut(call[op::y])});
+                        GateForward<Gelu>{FloatsIn(call[op::gate]),
+                                          FloatsIn(call[op::up]),
+                                          FloatsOut(call[op::y])});
 }
 
 Status geglu_bwd(const Call &call) {
   namespace op = kernels::geglu_bwd;
   return launchElements(
       call, call[op::dy].elements(),
-      GegluBackward{FloatsIn(call[op::dy]), FloatsIn(call[op::gate]),
-                    FloatsIn(call[op::up]), FloatsOut(call[op::dgate]),
-                    FloatsOut(call[op::dup])});
+      GateBackward<Gelu>{FloatsIn(call[op::dy]), FloatsIn(call[op::gate]),
+                         FloatsIn(call[op::up]), FloatsOut(call[op::dgate]),
+                         FloatsOut(call[op::dup])});
 }
 
 Status add_fwd(const Call &call) {

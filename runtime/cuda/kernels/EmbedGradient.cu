@@ -1,8 +1,8 @@
 //===- EmbedGradient.cu - the gradient of an embedding table --------------===//
 //
-// dtable[id] += scale dy[i] for all rows i of that id, ascending, without atomics:
-// the block of row i works iff i is the first row of its id, and then adds all
-// of them. Block 0 checks the ids.
+// dtable[id] += scale dy[i] for all rows i of that id, ascending, without
+// atomics: the block of row i works iff i is the first row of its id, and then
+// adds all of them. Block 0 checks the ids.
 //
 //===----------------------------------------------------------------------===//
 #include "cuda/Kernels.h"
@@ -12,15 +12,15 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 256, warps = blockThreads / 32;
+constexpr unsigned blockWarps = blockThreads / 32;
 constexpr unsigned threadColumns = 4,
-                   tileColumns = blockThreads * threadColumns;
+                   embedColumns = blockThreads * threadColumns;
 
 /// Bit by bit, which of the block's rows [begin, begin + blockThreads) have the
 /// id. All threads get all words.
 __device__ void findRows(const int32_t *ids, uint64_t begin, uint64_t rows,
-                         int32_t id, unsigned (&words)[warps]) {
-  __shared__ unsigned found[warps];
+                         int32_t id, unsigned (&words)[blockWarps]) {
+  __shared__ unsigned found[blockWarps];
   const uint64_t row = begin + threadIdx.x;
   const unsigned votes = __ballot_sync(fullWarp, row < rows && ids[row] == id);
   // The words of the rows before may still be read.
@@ -28,7 +28,7 @@ __device__ void findRows(const int32_t *ids, uint64_t begin, uint64_t rows,
   if (threadIdx.x % 32 == 0)
     found[threadIdx.x / 32] = votes;
   __syncthreads();
-  for (unsigned i = 0; i < warps; ++i)
+  for (unsigned i = 0; i < blockWarps; ++i)
     words[i] = found[i];
 }
 
@@ -47,15 +47,15 @@ __global__ void addRows(Gate gate, RowIndex ids, int64_t padding,
   const int64_t id = ids.at(own, ids.rows);
   if (id < 0 || id == padding)
     return;
-  const uint64_t first = uint64_t(blockIdx.y) * tileColumns + threadIdx.x;
+  const uint64_t first = uint64_t(blockIdx.y) * embedColumns + threadIdx.x;
   float sums[threadColumns] = {};
   for (unsigned j = 0; j < threadColumns; ++j)
     if (first + j * blockThreads < columns)
       sums[j] = dtable[uint64_t(id) * columns + first + j * blockThreads];
   for (uint64_t begin = 0; begin < ids.rows; begin += blockThreads) {
-    unsigned words[warps];
+    unsigned words[blockWarps];
     findRows(ids.values, begin, ids.rows, static_cast<int32_t>(id), words);
-    for (unsigned word = 0; word < warps; ++word)
+    for (unsigned word = 0; word < blockWarps; ++word)
       for (unsigned bits = words[word]; bits; bits &= bits - 1) {
         const uint64_t row = begin + word * 32 + __ffs(bits) - 1;
         // An earlier row has the id: its block does this one's work.
@@ -88,7 +88,7 @@ Status embed_dw(const Call &call) {
                      call.fault};
   const Grid grid{
       .x = static_cast<unsigned>(rows + 1),
-      .y = static_cast<unsigned>((columns + tileColumns - 1) / tileColumns),
+      .y = static_cast<unsigned>((columns + embedColumns - 1) / embedColumns),
       .threads = blockThreads};
   return launch(call, grid, addRows, ids, call.integer(op::padding_idx),
                 call[op::dy].as<float>(), columns,

@@ -7,12 +7,6 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 256;
-
-unsigned blocksFor(uint64_t elements) {
-  return static_cast<unsigned>((elements + blockThreads - 1) / blockThreads);
-}
-
 /// Rows of y are `left` elements of a and then `right` of b.
 __global__ void joinRows(Gate gate, const float *a, const float *b, float *y,
                          uint64_t left, uint64_t right, uint64_t elements) {
@@ -51,10 +45,8 @@ Status join(const Call &call) {
   const bool beside = call.integer(op::beside) != 0;
   const uint64_t left = beside ? a.columns : a.elements(),
                  right = beside ? b.columns : b.elements();
-  return launch(
-      call, Grid{.x = blocksFor(y.elements()), .threads = blockThreads},
-      joinRows, a.as<float>(), b.as<float>(), y.as<float>(), left, right,
-      y.elements());
+  return launch(call, gridFor(y.elements()), joinRows, a.as<float>(),
+                b.as<float>(), y.as<float>(), left, right, y.elements());
 }
 
 Status first_columns(const Call &call) {
@@ -66,10 +58,7 @@ Status first_columns(const Call &call) {
                           call[op::count].as<int32_t>(),
                           call.integer(op::row_start),
                           call[op::x].rows};
-  return launch(
-      call,
-      Grid{.x = blocksFor(call[op::y].elements()), .threads = blockThreads},
-      takeColumns, work);
+  return launch(call, gridFor(call[op::y].elements()), takeColumns, work);
 }
 
 } // namespace peft::cuda

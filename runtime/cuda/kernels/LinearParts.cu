@@ -8,14 +8,6 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 256;
-
-Grid gridFor(uint64_t elements) {
-  return {.x = static_cast<unsigned>((elements + blockThreads - 1) /
-                                     blockThreads),
-          .threads = blockThreads};
-}
-
 template <typename Word>
 __global__ void countedRows(Gate gate, const Word *from, Word *to,
                             uint64_t words, uint64_t wordsPerRow,
@@ -25,8 +17,7 @@ __global__ void countedRows(Gate gate, const Word *from, Word *to,
   const uint64_t i = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= words)
     return;
-  const bool counts =
-      static_cast<int64_t>(i / wordsPerRow) + rowStart < *count;
+  const bool counts = static_cast<int64_t>(i / wordsPerRow) + rowStart < *count;
   to[i] = counts ? from[i] : Word{};
 }
 
@@ -36,9 +27,9 @@ Status launchCountedRows(const Call &call, const Operand &from,
                          int64_t rowStart) {
   const uint64_t perRow = from.columns * byteSize(from.type) / sizeof(Word);
   const uint64_t words = from.rows * perRow;
-  return launch(call, gridFor(words), countedRows<Word>,
-                from.as<const Word>(), to.as<Word>(), words, perRow,
-                count.as<const int32_t>(), rowStart);
+  return launch(call, gridFor(words), countedRows<Word>, from.as<const Word>(),
+                to.as<Word>(), words, perRow, count.as<const int32_t>(),
+                rowStart);
 }
 
 __device__ inline float roundedTo(DType type, float value) {
@@ -100,8 +91,7 @@ __global__ void stackDown(Gate gate, DownGroup group, FloatsOut to,
                           uint64_t elements, uint64_t columns) {
   if (closed(gate))
     return;
-  const uint64_t i =
-      (uint64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
+  const uint64_t i = (uint64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
   if (i >= elements)
     return;
   const unsigned member = group.memberOf(i / columns);

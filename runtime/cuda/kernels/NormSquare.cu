@@ -15,17 +15,17 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 256, perThread = 4;
+constexpr unsigned squaresWidth = 4;
 
 /// The whole block calls; all threads get the sum.
 __device__ double squaresOf(const float *x, uint64_t elements) {
   double sum = 0;
-  const uint64_t whole = elements / perThread * perThread;
-  for (uint64_t i = threadIdx.x * perThread; i < whole;
-       i += blockDim.x * perThread) {
-    const Pack<float, perThread> values =
-        *reinterpret_cast<const Pack<float, perThread> *>(x + i);
-    for (unsigned j = 0; j < perThread; ++j)
+  const uint64_t whole = elements / squaresWidth * squaresWidth;
+  for (uint64_t i = threadIdx.x * squaresWidth; i < whole;
+       i += blockDim.x * squaresWidth) {
+    const Pack<float, squaresWidth> values =
+        *reinterpret_cast<const Pack<float, squaresWidth> *>(x + i);
+    for (unsigned j = 0; j < squaresWidth; ++j)
       sum = fma(double(values.value[j]), double(values.value[j]), sum);
   }
   if (whole + threadIdx.x < elements) {

@@ -12,7 +12,7 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 128;
+constexpr unsigned rowThreads = 128;
 
 template <unsigned n>
 __device__ void copyRow(FloatsIn x, uint64_t from, FloatsOut y, uint64_t to,
@@ -58,7 +58,7 @@ __global__ void scatter(Gate gate, RowIndex index, FloatsIn x, FloatsOut y,
 }
 
 Grid rowGrid(uint64_t rows) {
-  return {.x = static_cast<unsigned>(rows + 1), .threads = blockThreads};
+  return {.x = static_cast<unsigned>(rows + 1), .threads = rowThreads};
 }
 
 } // namespace

@@ -12,7 +12,7 @@ namespace peft::cuda {
 
 namespace {
 
-constexpr unsigned blockThreads = 256, tileColumns = blockThreads * packSize;
+constexpr unsigned capColumns = blockThreads * packSize;
 
 /// The rows that a launch works on.
 struct CountedRows {
@@ -66,10 +66,10 @@ __global__ void everyRow(Gate gate, CountedRows rows, Work work) {
   if (closed(gate))
     return;
   const uint64_t row = blockIdx.x;
-  const uint64_t first = uint64_t(blockIdx.y) * tileColumns;
+  const uint64_t first = uint64_t(blockIdx.y) * capColumns;
   const bool active = rows.active(row);
   for (uint64_t i = first + threadIdx.x * n;
-       i < first + tileColumns && i < rows.columns; i += blockThreads * n) {
+       i < first + capColumns && i < rows.columns; i += blockThreads * n) {
     if (active)
       work.template at<n>(row * rows.columns + i);
     else
@@ -83,7 +83,7 @@ Status launchRows(const Call &call, const Operand &y, const Operand &count,
   const CountedRows rows{y.rows, y.columns, count.as<int32_t>(), rowStart};
   const Grid grid{
       .x = static_cast<unsigned>(y.rows),
-      .y = static_cast<unsigned>((y.columns + tileColumns - 1) / tileColumns),
+      .y = static_cast<unsigned>((y.columns + capColumns - 1) / capColumns),
       .threads = blockThreads};
   return launch(call, grid,
                 y.columns % packSize == 0 ? everyRow<packSize, Work>
