@@ -92,6 +92,26 @@ TEST(CudaProgram, launchesOfAllParametersBecomeOne) {
   EXPECT_FALSE(program.blocks[0].conditional);
 }
 
+TEST(CudaProgram, launchesWithCodedMomentsBecomeOne) {
+  PlanBuilder builder;
+  addTinyState(builder);
+  addTinyMicroStep(builder);
+  builder.entry("update");
+  for (std::string p : {"p0", "p1"}) {
+    for (const char *part : {"", ".g"})
+      builder.persistent(p + part, DType::f32, {4, 8}, BufferClass::adapter);
+    for (const char *part : {".m", ".v"}) {
+      builder.persistent(p + part, DType::u8, {4, 8}, BufferClass::optimizer);
+      builder.persistent(p + part + "s", DType::f32, {1},
+                         BufferClass::optimizer);
+    }
+    builder.launch(0, "adamw8bit", {p, p + ".g", p + ".m", p + ".v", p + ".ms",
+                                    p + ".vs", "adam"});
+  }
+  EXPECT_EQ(texts(programOf(builder.finish(), "update")),
+            (Texts{"0: adamw8bit x2"}));
+}
+
 TEST(CudaProgram, aGradientThatIsUsedAgainKeepsItsPlace) {
   PlanBuilder builder = manyParameters(2, true);
   Program program = programOf(builder.finish(), "update");

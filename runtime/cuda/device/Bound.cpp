@@ -46,11 +46,11 @@ static Expected<Operand> operandOf(const Places &places, uint32_t index) {
   return operand;
 }
 
-/// The launch's own workspace, or the scratch of its stream when it is larger.
+/// The launch's own workspace, or the scratch of its stream.
 static void setWorkspace(const Places &places, uint32_t stream,
                          const Launch &launch, uint64_t need, Call &call) {
-  uint32_t own = launch.sharedWorkspace;
-  if (own != none && places.plan->buffers[own].size >= need) {
+  const uint32_t own = ownWorkspace(*places.plan, launch, need);
+  if (own != none) {
     call.workspace = places.of(own);
     call.workspaceBytes = places.plan->buffers[own].size;
   } else if (need > 0) {
@@ -127,6 +127,15 @@ mergeCalls(std::string_view kernel, const std::vector<Call> &calls,
     return [&tables, at = table(parts), count = parts.size(),
             adam](const Call &call) {
       return adamwTable(call, partsAt<AdamwPart>(tables, at), count, adam);
+    };
+  }
+  if (kernel == "adamw8bit") {
+    auto parts = partsOf<CodedAdamwPart>(calls);
+    auto *adam = calls[0][kernels::adamw8bit::adam].as<const double>();
+    return [&tables, at = table(parts), count = parts.size(),
+            adam](const Call &call) {
+      return adamw8bitTable(call, partsAt<CodedAdamwPart>(tables, at), count,
+                            adam);
     };
   }
   if (kernel == "fill_zero") {

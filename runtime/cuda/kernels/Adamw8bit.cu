@@ -1,17 +1,17 @@
 //===- Adamw8bit.cu - AdamW with moments in 8 bits ------------------------===//
 //
-// A block of threads has one block of elements, whose magnitudes it shares.
+// A block of threads goes over the blocks of elements of a part.
 //
 //===----------------------------------------------------------------------===//
+#include "cuda/AdamParts.h"
 #include "cuda/Kernels.h"
+#include "cuda/MultiTensor.h"
 #include "cuda/Reduce.h"
 #include "peft/DynamicMap.h"
 
 namespace peft::cuda {
 
 namespace {
-
-constexpr unsigned blockThreads = momentBlock;
 
 /// The maps travel as arguments: device code knows no host tables.
 struct Map {
@@ -23,21 +23,6 @@ Map mapOf(const DynamicMap &map) {
   std::copy(map.begin(), map.end(), result.values);
   return result;
 }
-
-struct Moment {
-  uint8_t *codes;
-  float *scales;
-};
-
-struct State {
-  float *parameter;
-  const float *gradient;
-  Moment first, second;
-  const double *adam;
-  double rateFactor;
-  bool decays;
-  uint64_t elements;
-};
 
 /// The code nearest to the point that stands for `quotient`.
 __device__ uint8_t codeOf(const float *map, float quotient) {
@@ -57,74 +42,105 @@ struct Greater {
   __device__ float operator()(float a, float b) const { return a > b ? a : b; }
 };
 
-/// The whole block calls, with one value a thread.
-__device__ void encode(const Moment &moment, const float *map, uint64_t i,
-                       uint64_t elements, float value) {
+/// The whole block calls, with the value of element i. Block `block` of a
+/// moment becomes codes.
+__device__ void encode(const CodedMoment &moment, const float *map,
+                       uint32_t block, uint32_t i, uint32_t elements,
+                       float value) {
   const float magnitude = value < 0.0f ? -value : value;
   const float most = blockReduce(magnitude, 0.0f, Greater());
   if (threadIdx.x == 0)
-    moment.scales[blockIdx.x] = most > 0.0f ? most : 0.0f;
+    moment.scales[block] = most > 0.0f ? most : 0.0f;
   if (i < elements)
     moment.codes[i] =
         most > 0.0f ? codeOf(map, value * (1.0f / most)) : uint8_t(0);
 }
 
-__global__ void updateCoded(Gate gate, State at, Map firstMap, Map secondMap) {
-  if (closed(gate))
-    return;
-  __shared__ float firstValues[256], secondValues[256];
-  __shared__ float scalars[8];
-  firstValues[threadIdx.x] = firstMap.values[threadIdx.x];
-  secondValues[threadIdx.x] = secondMap.values[threadIdx.x];
-  // f64 is slow on most cards: once per block.
-  if (threadIdx.x == 0) {
-    const double rate = at.adam[1] * at.rateFactor;
-    scalars[0] = static_cast<float>(at.adam[0]);
-    scalars[1] = static_cast<float>(at.decays ? 1 - rate * at.adam[5] : 1.0);
-    scalars[2] = static_cast<float>(at.adam[2]);
-    scalars[3] = static_cast<float>(1 - at.adam[2]);
-    scalars[4] = static_cast<float>(at.adam[3]);
-    scalars[5] = static_cast<float>(1 - at.adam[3]);
-    scalars[6] = static_cast<float>(sqrt(at.adam[7]));
-    scalars[7] = static_cast<float>(-rate / at.adam[6]);
-  }
-  __syncthreads();
-  const uint64_t i = uint64_t(blockIdx.x) * blockThreads + threadIdx.x;
+/// The whole block calls, with one element a thread.
+__device__ void updateBlock(const CodedAdamwPart &at, const AdamScalars &s,
+                            const float *firstMap, const float *secondMap,
+                            uint32_t block) {
+  const uint32_t i = block * uint32_t(momentBlock) + threadIdx.x;
   float m = 0, v = 0;
   if (i < at.elements) {
-    const float g = at.gradient[i] * scalars[0];
-    m = firstValues[at.first.codes[i]] * at.first.scales[blockIdx.x];
-    v = secondValues[at.second.codes[i]] * at.second.scales[blockIdx.x];
-    m = fmaf(scalars[3], g, m * scalars[2]);
-    v = fmaf(scalars[5] * g, g, v * scalars[4]);
-    const float denominator =
-        sqrtf(v) / scalars[6] + static_cast<float>(at.adam[4]);
+    const float g = at.gradient[i] * s.scale;
+    m = firstMap[at.first.codes[i]] * at.first.scales[block];
+    v = secondMap[at.second.codes[i]] * at.second.scales[block];
+    m = fmaf(s.newFirst, g, m * s.oldFirst);
+    v = fmaf(s.newSecond * g, g, v * s.oldSecond);
+    const float denominator = sqrtf(v) / s.correction + s.epsilon;
     at.parameter[i] =
-        at.parameter[i] * scalars[1] + scalars[7] * m / denominator;
+        at.parameter[i] * s.shrink + s.minusStep * m / denominator;
   }
   // All have read the magnitudes before the first one is replaced.
   __syncthreads();
-  encode(at.first, firstValues, i, at.elements, m);
-  encode(at.second, secondValues, i, at.elements, v);
+  encode(at.first, firstMap, block, i, at.elements, m);
+  encode(at.second, secondMap, block, i, at.elements, v);
+}
+
+/// The whole block calls.
+__device__ void updatePart(const CodedAdamwPart &part, const double *adam,
+                           const Map &firstMap, const Map &secondMap) {
+  __shared__ float firstValues[256], secondValues[256];
+  firstValues[threadIdx.x] = firstMap.values[threadIdx.x];
+  secondValues[threadIdx.x] = secondMap.values[threadIdx.x];
+  // Its barrier is that of the maps, too.
+  const AdamScalars s = adamScalars(adam, part.rateFactor, part.decay != 0);
+  for (uint32_t block = 0; block * momentBlock < part.elements; ++block)
+    updateBlock(part, s, firstValues, secondValues, block);
+}
+
+__global__ void updateCodedTensor(Gate gate, WholeTensor<CodedAdamwPart> tensor,
+                                  const double *adam, Map firstMap,
+                                  Map secondMap) {
+  if (!closed(gate))
+    updatePart(tensor.cut(blockIdx.x), adam, firstMap, secondMap);
+}
+
+__global__ void updateCodedTable(Gate gate, const CodedAdamwPart *parts,
+                                 const double *adam, Map firstMap,
+                                 Map secondMap) {
+  if (!closed(gate))
+    updatePart(parts[blockIdx.x], adam, firstMap, secondMap);
+}
+
+WholeTensor<CodedAdamwPart> codedTensor(const Call &call) {
+  namespace op = kernels::adamw8bit;
+  CodedAdamwPart part;
+  part.parameter = call[op::parameter].as<float>();
+  part.gradient = call[op::gradient].as<float>();
+  part.first = {call[op::first_moment].as<uint8_t>(),
+                call[op::first_scale].as<float>()};
+  part.second = {call[op::second_moment].as<uint8_t>(),
+                 call[op::second_scale].as<float>()};
+  part.rateFactor = call.real(op::rate_factor);
+  part.decay = static_cast<int32_t>(call.integer(op::decay));
+  return {part, call[op::parameter].elements()};
 }
 
 } // namespace
 
+static_assert(cudaTensorPart % momentBlock == 0, "a part is whole blocks");
+
+void appendParts(const Call &adamw8bit, std::vector<CodedAdamwPart> &parts) {
+  const WholeTensor<CodedAdamwPart> tensor = codedTensor(adamw8bit);
+  for (unsigned i = 0; i < tensor.parts(); ++i)
+    parts.push_back(tensor.cut(i));
+}
+
 Status adamw8bit(const Call &call) {
-  namespace op = kernels::adamw8bit;
-  const State state{
-      call[op::parameter].as<float>(),
-      call[op::gradient].as<float>(),
-      {call[op::first_moment].as<uint8_t>(), call[op::first_scale].as<float>()},
-      {call[op::second_moment].as<uint8_t>(),
-       call[op::second_scale].as<float>()},
-      call[op::adam].as<double>(),
-      call.real(op::rate_factor),
-      call.integer(op::decay) != 0,
-      call[op::parameter].elements()};
-  const Grid grid{.x = static_cast<unsigned>(call[op::first_scale].elements()),
-                  .threads = blockThreads};
-  return launch(call, grid, updateCoded, state, mapOf(firstMomentMap),
+  const WholeTensor<CodedAdamwPart> tensor = codedTensor(call);
+  return launch(call, Grid{.x = tensor.parts(), .threads = momentBlock},
+                updateCodedTensor, tensor,
+                call[kernels::adamw8bit::adam].as<double>(),
+                mapOf(firstMomentMap), mapOf(secondMomentMap));
+}
+
+Status adamw8bitTable(const Call &call, const CodedAdamwPart *parts,
+                      size_t count, const double *adam) {
+  return launch(call,
+                Grid{.x = static_cast<unsigned>(count), .threads = momentBlock},
+                updateCodedTable, parts, adam, mapOf(firstMomentMap),
                 mapOf(secondMomentMap));
 }
 

@@ -10,10 +10,23 @@ namespace peft::cuda {
 
 bool isMergeable(size_t kernel) {
   std::string_view name = allKernels()[kernel].name;
-  return name == "adamw" || name == "norm_square" || name == "fill_zero";
+  return name == "adamw" || name == "adamw8bit" || name == "norm_square" ||
+         name == "fill_zero";
 }
 
 namespace {
+
+/// The operand that all launches of a merged step have in common: a sum, or
+/// AdamW's scalars. Negative: none.
+int sharedOperand(std::string_view kernel) {
+  if (kernel == "norm_square")
+    return kernels::norm_square::sum;
+  if (kernel == "adamw")
+    return kernels::adamw::adam;
+  if (kernel == "adamw8bit")
+    return kernels::adamw8bit::adam;
+  return -1;
+}
 
 bool overlap(const ByteAccess &a, const ByteAccess &b) {
   return a.arena == b.arena && a.begin < b.end && b.begin < a.end;
@@ -76,14 +89,10 @@ ProgramBlock &Builder::blockFor(uint32_t stream, const Predicate &predicate) {
 bool Builder::mayJoin(const ProgramStep &step, uint32_t item) const {
   const auto &mine = std::get<Launch>(entry.items[item].action);
   const auto &first = std::get<Launch>(entry.items[step.items[0]].action);
-  bool sums = mine.kernel == "norm_square";
-  if (sums && mine.operands[kernels::norm_square::sum] !=
-                  first.operands[kernels::norm_square::sum])
+  const int common = sharedOperand(mine.kernel);
+  const uint32_t shared = common < 0 ? none : mine.operands[common];
+  if (common >= 0 && shared != first.operands[common])
     return false;
-  if (mine.kernel == "adamw" && mine.operands[kernels::adamw::adam] !=
-                                    first.operands[kernels::adamw::adam])
-    return false;
-  uint32_t shared = sums ? mine.operands[kernels::norm_square::sum] : none;
   for (uint32_t other : step.items)
     for (const ByteAccess &a : accessesOf[other])
       for (const ByteAccess &b : accessesOf[item]) {

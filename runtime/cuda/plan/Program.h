@@ -6,8 +6,8 @@
 //   * consecutive launches of a stream under one predicate are one block, which
 //     becomes one conditional node of the graph when a library works in it (our
 //     own kernels look at their predicate themselves);
-//   * launches of adamw, norm_square and fill_zero that may run at once are one
-//     merged step.
+//   * launches of adamw, adamw8bit, norm_square and fill_zero that may run at once
+//     are one merged step.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_CUDA_PLAN_PROGRAM_H

@@ -4,6 +4,7 @@
 #include "../Suite.h"
 #include "cuda/Grid.h"
 #include "cuda/Kernels.h"
+#include "peft/DynamicMap.h"
 
 #include <cmath>
 
@@ -80,6 +81,74 @@ TEST(MultiTensor, AdamwIsTheSameAsOneByOne) {
   ASSERT_TRUE(
       adamwTable(closed, parts.data(), parts.size(), merged.adam.data()).ok());
   EXPECT_EQ(single.values, merged.values);
+}
+
+/// The state of adamw8bit of several tensors.
+struct CodedTensors {
+  std::vector<std::vector<float>> floats;  ///< four per tensor
+  std::vector<std::vector<uint8_t>> codes; ///< two per tensor
+  std::vector<double> adam = Tensors().adam;
+  std::vector<std::vector<Operand>> operands;
+  std::vector<std::vector<AttributeValue>> attributes;
+
+  CodedTensors() {
+    for (uint64_t seed = 0; uint64_t size : sizes) {
+      const uint64_t blocks = (size + momentBlock - 1) / momentBlock;
+      for (uint64_t count : {size, size, blocks, blocks})
+        floats.push_back(numbers(++seed, count));
+      for (int i = 0; i < 2; ++i)
+        for (codes.emplace_back(); codes.back().size() < size;)
+          codes.back().push_back(uint8_t(codes.back().size() * 37));
+    }
+    for (size_t i = 0; i < std::size(sizes); ++i) {
+      auto bytes = [](std::vector<uint8_t> &of) {
+        return Operand{reinterpret_cast<std::byte *>(of.data()), DType::u8, 1,
+                       of.size()};
+      };
+      namespace op = kernels::adamw8bit;
+      std::vector<Operand> &mine = operands.emplace_back(7);
+      mine[op::parameter] = operandOf(floats[4 * i]);
+      mine[op::gradient] = operandOf(floats[4 * i + 1]);
+      mine[op::first_scale] = operandOf(floats[4 * i + 2]);
+      mine[op::second_scale] = operandOf(floats[4 * i + 3]);
+      mine[op::first_moment] = bytes(codes[2 * i]);
+      mine[op::second_moment] = bytes(codes[2 * i + 1]);
+      mine[op::adam] = {reinterpret_cast<std::byte *>(adam.data()), DType::f64,
+                        1, 8};
+      attributes.push_back({{0, i == 1 ? 2.0 : 1.0, {}}, {i == 2, 0, {}}});
+    }
+  }
+  CodedTensors(const CodedTensors &) = delete;
+
+  Call call(size_t i) const {
+    Call result;
+    result.operands = operands[i];
+    result.attributes = attributes[i];
+    return result;
+  }
+};
+
+TEST(MultiTensor, Adamw8bitIsTheSameAsOneByOne) {
+  emulation::setOrder(emulation::Order::random, 5);
+  CodedTensors single, merged;
+  std::vector<CodedAdamwPart> parts;
+  for (size_t i = 0; i < std::size(sizes); ++i) {
+    ASSERT_TRUE(adamw8bit(single.call(i)).ok());
+    appendParts(merged.call(i), parts);
+  }
+  EXPECT_EQ(parts.size(), 7u);
+  auto run = [&](const Call &call) {
+    ASSERT_TRUE(
+        adamw8bitTable(call, parts.data(), parts.size(), merged.adam.data())
+            .ok());
+    EXPECT_EQ(single.floats, merged.floats);
+    EXPECT_EQ(single.codes, merged.codes);
+  };
+  run(Call());
+  EXPECT_NE(single.codes, CodedTensors().codes);
+  Call closed; // its gate holds for the whole table
+  closed.gate.value = &no;
+  run(closed);
 }
 
 TEST(MultiTensor, NormIsTheSumOfAll) {
