@@ -265,6 +265,33 @@ TEST(CudaDevice, refusesWhatIsForTheCpu) {
   EXPECT_EQ(openCard({.scheduleSeed = 7}).status().code(), Code::usage);
 }
 
+TEST(CudaDevice, cardsThatCannotBeUsedSayWhy) {
+  for (auto [name, value, reason] :
+       {std::tuple("PEFT_CARD_BUSY", "1", "test card: "),
+        {"PEFT_CARD_NO_CODE", "1", "no code for sm_90"},
+        {"PEFT_CARD_CAPABILITY", "61", "older than sm_75"}}) {
+    setenv(name, value, 1);
+    const Status status = openCard().status();
+    unsetenv(name);
+    EXPECT_EQ(status.code(), Code::unsuitable) << name;
+    EXPECT_NE(status.message().find(reason), std::string::npos)
+        << status.message();
+  }
+}
+
+TEST(CudaDevice, bf16IsRefusedWhereCardsHaveNone) {
+  Plan plan = tinyPlan();
+  plan.compute = DType::bf16;
+  setenv("PEFT_CARD_CAPABILITY", "75", 1);
+  auto device = openCard();
+  unsetenv("PEFT_CARD_CAPABILITY");
+  ASSERT_TRUE(device.ok()) << device.status().message();
+  const Status status = (*device)->load(plan, {});
+  EXPECT_EQ(status.code(), Code::unsuitable);
+  EXPECT_NE(status.message().find("--compute f16 or f32"), std::string::npos)
+      << status.message();
+}
+
 TEST(CudaDevice, severalRanksAreUnsuitable) {
   Plan plan = tinyPlan();
   plan.shard = 2;

@@ -161,11 +161,16 @@ cudaError_t cudaGetDeviceCount(int *count) {
   *count = 1;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaSetDevice(int) {
+  return std::getenv("PEFT_CARD_BUSY") ? cudaErrorDevicesUnavailable
+                                       : cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
   *properties = {};
   std::strcpy(properties->name, "test card");
-  properties->major = 9;
+  const size_t capability = setting("PEFT_CARD_CAPABILITY", 90);
+  properties->major = static_cast<int>(capability / 10);
+  properties->minor = static_cast<int>(capability % 10);
   properties->totalGlobalMem = cardBytes;
   return cudaSuccess;
 }

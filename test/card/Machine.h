@@ -12,6 +12,8 @@
 //     loaded in the middle of a run;
 //   * with PEFT_CARD_COUNTS it says at the end how often the host waited for all
 //     of a stream after that launch;
+//   * it is sm_90, or what PEFT_CARD_CAPABILITY says; with PEFT_CARD_BUSY another
+//     process has it, with PEFT_CARD_NO_CODE the build has no code for it;
 //   * on request one piece of work fails (PEFT_CARD_BREAKS_AT), and then all.
 // Kernels come from the emulation, products from its plain loops.
 //

@@ -2,6 +2,7 @@
 #include "Card.h"
 
 #include "Answer.h"
+#include "SetCondition.h"
 
 namespace peft::cuda {
 
@@ -9,9 +10,15 @@ Status answer(cudaError_t error, const char *call) {
   if (error == cudaSuccess)
     return {};
   std::string text = call;
-  return internalError("CUDA: " + text.substr(0, text.find('(')) + ": " +
-                       cudaGetErrorString(error) + " (" +
-                       cudaGetErrorName(error) + ")");
+  text = "CUDA: " + text.substr(0, text.find('(')) + ": " +
+         cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")";
+  // What the plan needs was there: see checkFits.
+  if (error == cudaErrorMemoryAllocation)
+    return Status::error(Code::doesNotFit,
+                         text + "; the plan fits, but not the driver's code and "
+                                "graphs beside it: other programs use the "
+                                "card, or the plan needs a smaller batch");
+  return internalError(text);
 }
 
 static std::string versionText(int version) {
@@ -41,6 +48,25 @@ static Expected<int> checkDriver() {
   return driver;
 }
 
+/// Takes the card, unless somebody has it to himself or there is no code for it.
+static Status take(const Card &card) {
+  if (cudaError_t error = cudaSetDevice(static_cast<int>(card.index)))
+    return unsuitable(card.name + ": " + cudaGetErrorString(error));
+  cudaError_t error = loadCondition();
+  switch (error) {
+  case cudaSuccess:
+    return {};
+  case cudaErrorNoKernelImageForDevice:
+  case cudaErrorInvalidDeviceFunction:
+  case cudaErrorUnsupportedPtxVersion:
+    return unsuitable(card.name + ": this build has no code for sm_" +
+                      std::to_string(card.capability) +
+                      "; add it to PEFT_CUDA_ARCHS");
+  default:
+    return unsuitable(card.name + ": " + cudaGetErrorString(error));
+  }
+}
+
 Expected<Card> openCard(unsigned index) {
   Card card;
   card.index = index;
@@ -56,7 +82,10 @@ Expected<Card> openCard(unsigned index) {
     return unsuitable("there is no card " + std::to_string(index) + ", only " +
                       std::to_string(count));
   cudaDeviceProp properties{};
-  PEFT_CUDA(cudaGetDeviceProperties(&properties, static_cast<int>(index)));
+  error = cudaGetDeviceProperties(&properties, static_cast<int>(index));
+  if (error != cudaSuccess)
+    return unsuitable("card " + std::to_string(index) + ": " +
+                      cudaGetErrorString(error));
   card.name = properties.name;
   card.capability = properties.major * 10 + properties.minor;
   if (card.capability < PEFT_CUDA_LEAST_ARCH)
@@ -64,7 +93,7 @@ Expected<Card> openCard(unsigned index) {
                       ") is older than sm_" +
                       std::to_string(PEFT_CUDA_LEAST_ARCH) +
                       ", the oldest card of this build");
-  PEFT_CUDA(cudaSetDevice(static_cast<int>(index)));
+  PEFT_TRY(take(card));
   return card;
 }
 

@@ -1,12 +1,14 @@
 //===- LoadPlan.cpp - the CUDA device: loading a plan ---------------------===//
 #include "Answer.h"
 #include "CudaDevice.h"
-#include "SetCondition.h"
 #include "peft/KernelSpec.h"
 
 #include <numeric>
 
 namespace peft::cuda {
+
+/// Compute capability of the first cards that multiply bf16.
+constexpr int leastForBf16 = 80;
 
 Status CudaDevice::load(const Plan &source, WeightBytes weightBytes) {
   if (plan)
@@ -16,6 +18,11 @@ Status CudaDevice::load(const Plan &source, WeightBytes weightBytes) {
     return Status::error(Code::unsuitable, "the plan was made for " +
                                                std::to_string(ranks) +
                                                " ranks; this version runs one");
+  if (source.compute == DType::bf16 && card.capability < leastForBf16)
+    return Status::error(Code::unsuitable,
+                         card.describe() +
+                             ": has no bf16, in which the plan computes; "
+                             "compile with --compute f16 or f32");
   plan = &source;
   weights = weightBytes;
   times.resize(allKernels().size());
@@ -161,7 +168,6 @@ public:
 /// modules as a whole would bring all of the libraries' code, too.) Then
 /// everything is zero again.
 Status CudaDevice::dryRun() {
-  PEFT_TRY(loadCondition());
   EachStep each;
   for (uint32_t i = 0; i < plan->entries.size(); ++i)
     PEFT_TRY(queue.enqueue(*plan, i, *programs[i], each));
@@ -179,7 +185,13 @@ Status CudaDevice::captureEntries() {
   if (mode == RunMode::direct)
     return {};
   for (uint32_t i = 0; i < plan->entries.size(); ++i)
-    PEFT_TRY(queue.capture(*plan, i, *programs[i], faultCopy(), graphs[i]));
+    if (Status captured =
+            queue.capture(*plan, i, *programs[i], faultCopy(), graphs[i]);
+        !captured.ok()) {
+      // The driver crashes when it is asked to end a broken recording.
+      abandon();
+      return captured;
+    }
   return {};
 }
 
@@ -191,6 +203,11 @@ std::vector<std::string> CudaDevice::notes() const {
   std::vector<std::string> lines;
   for (const std::string &line : attention.describe())
     lines.push_back("attention: " + line);
+  if (size_t own = libraries->ownCount())
+    lines.push_back("products: " + std::to_string(own) + " of " +
+                    std::to_string(libraries->choices.size()) +
+                    " shapes by our own kernel, which is slower: " +
+                    libraries->name() + " has no algorithm for them");
   if (options.tuning)
     lines.push_back("products: " + std::to_string(libraries->tunedCount()) +
                     " of " + std::to_string(libraries->choices.size()) +

@@ -202,11 +202,10 @@ Status Queue::captureConditional(const BoundBlock &block, const Entry &entry) {
   cudaGraph_t inside = parameters.conditional.phGraph_out[0];
   PEFT_CUDA(cudaStreamBeginCaptureToGraph(body, inside, nullptr, nullptr, 0,
                                           cudaStreamCaptureModeRelaxed));
-  Status put = putBlock(block, body, entry, nullptr);
+  PEFT_TRY(putBlock(block, body, entry, nullptr));
   cudaGraph_t filled = nullptr;
-  Status ended = answer(cudaStreamEndCapture(body, &filled),
-                        "cudaStreamEndCapture");
-  return put.ok() ? ended : put;
+  PEFT_CUDA(cudaStreamEndCapture(body, &filled));
+  return {};
 }
 
 Status Queue::captureAll(const Entry &entry, const BoundProgram &program,
@@ -220,6 +219,8 @@ Status Queue::captureAll(const Entry &entry, const BoundProgram &program,
   return put(last, main());
 }
 
+/// After an error the streams still record, and only the end of the process ends
+/// that: see CudaDevice::captureEntries.
 Status Queue::capture(const Plan &plan, uint32_t entry,
                       const BoundProgram &program, const BoundStep &last,
                       cudaGraphExec_t &graph) {
@@ -227,11 +228,10 @@ Status Queue::capture(const Plan &plan, uint32_t entry,
   // Relaxed: what this thread calls besides (a kernel that is loaded now) is
   // not part of the graph and may go on.
   PEFT_CUDA(cudaStreamBeginCapture(main(), cudaStreamCaptureModeRelaxed));
-  Status put = captureAll(source, program, last);
+  PEFT_TRY(captureAll(source, program, last));
   cudaGraph_t recorded = nullptr;
   Status ended = answer(cudaStreamEndCapture(main(), &recorded),
                         "cudaStreamEndCapture");
-  PEFT_TRY(put);
   PEFT_TRY(ended.in("entry '" + source.name + "'"));
   Status made = answer(cudaGraphInstantiate(&graph, recorded, 0),
                        "cudaGraphInstantiate");

@@ -16,10 +16,9 @@ static __global__ void openCondition(Gate gate,
   cudaGraphSetConditional(condition, *gate.value > gate.above);
 }
 
-Status loadCondition() {
+cudaError_t loadCondition() {
   cudaFuncAttributes attributes{};
-  return answer(cudaFuncGetAttributes(&attributes, openCondition),
-                "cudaFuncGetAttributes");
+  return cudaFuncGetAttributes(&attributes, openCondition);
 }
 
 Status setCondition(cudaStream_t stream, cudaGraphConditionalHandle condition,

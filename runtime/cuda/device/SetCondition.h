@@ -9,7 +9,7 @@
 namespace peft::cuda {
 
 /// Brings the kernel of setCondition onto the card. It only runs in graphs.
-Status loadCondition();
+cudaError_t loadCondition();
 
 /// Enqueues a kernel that opens `condition` iff `gate` is open. The body of a
 /// conditional node of the graph that `condition` belongs to then runs or not,

@@ -14,10 +14,14 @@ namespace peft::cuda {
 
 namespace {
 
-/// Puts an event before and after every launch and copy.
+/// Puts an event before and after every launch and copy. After an error of the
+/// device, which `broken` tells, its events are left to the process.
 class TimingObserver final : public StepObserver {
 public:
+  explicit TimingObserver(const Status &broken) : broken(broken) {}
   ~TimingObserver() override {
+    if (!broken.ok())
+      return;
     for (Timed &timed : all)
       for (cudaEvent_t event : {timed.begin, timed.end})
         if (event)
@@ -72,6 +76,7 @@ private:
            step.kind == ProgramStep::Kind::copy;
   }
 
+  const Status &broken;
   std::vector<Timed> all;
   cudaEvent_t start = nullptr;
 };
@@ -80,7 +85,7 @@ private:
 
 Status CudaDevice::runTimed(uint32_t entry, std::vector<TimedStep> &steps) {
   PEFT_TRY(broken);
-  TimingObserver timing;
+  TimingObserver timing(broken);
   PEFT_TRY(keep(timing.begin(queue.main())));
   PEFT_TRY(keep(runDirect(entry, timing)));
   PEFT_TRY(finish());

@@ -18,10 +18,13 @@ namespace peft::cuda {
 
 namespace {
 
-/// Two events.
+/// Two events, left to the process after an error of the device.
 class Stopwatch {
 public:
+  explicit Stopwatch(const Status &broken) : broken(broken) {}
   ~Stopwatch() {
+    if (!broken.ok())
+      return;
     for (cudaEvent_t event : {begin, end})
       if (event)
         (void)cudaEventDestroy(event);
@@ -59,6 +62,7 @@ public:
   }
 
 private:
+  const Status &broken;
   cudaEvent_t begin = nullptr, end = nullptr;
 };
 
@@ -80,8 +84,9 @@ TunedProduct describe(const ProductShape &shape) {
 /// Measures the steps of programs, each shape once.
 class Tuner {
 public:
-  Tuner(Libraries &libraries, cudaStream_t stream, Tuning &tuning)
-      : libraries(libraries), stream(stream), tuning(tuning) {}
+  Tuner(Libraries &libraries, cudaStream_t stream, Tuning &tuning,
+        const Status &broken)
+      : libraries(libraries), stream(stream), tuning(tuning), watch(broken) {}
 
   Status create() { return watch.create(); }
   Status addLinear(const BoundStep &step);
@@ -178,7 +183,7 @@ Expected<Tuning> CudaDevice::tune() {
   tuning.productLibrary = libraries->name();
   if (attentionLibrary)
     tuning.attentionLibrary = attentionLibrary->name();
-  Tuner tuner(*libraries, queue.main(), tuning);
+  Tuner tuner(*libraries, queue.main(), tuning, broken);
   PEFT_TRY(keep(tuner.create()));
   for (uint32_t entry = 0; entry < programs.size(); ++entry)
     for (const BoundBlock &block : programs[entry]->blocks)
@@ -195,7 +200,7 @@ Expected<Tuning> CudaDevice::tune() {
         PEFT_TRY(keep(
             status.in(describeItem(plan->entries[entry], step.item))));
       }
-  PEFT_CUDA(cudaStreamSynchronize(queue.main()));
+  PEFT_TRY(finish());
   return tuning;
 }
 

@@ -70,6 +70,12 @@ size_t Libraries::tunedCount() const {
                     [](const auto &choice) { return choice.second.tuned; }));
 }
 
+size_t Libraries::ownCount() const {
+  return static_cast<size_t>(
+      std::count_if(choices.begin(), choices.end(),
+                    [](const auto &choice) { return !choice.second.found; }));
+}
+
 Status checkTuning(const Tuning &tuning, const std::string &card,
                    const std::string &productLibrary,
                    const std::string &attentionLibrary) {

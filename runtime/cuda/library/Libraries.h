@@ -47,6 +47,7 @@ struct Libraries {
   /// propose.
   Status prepare(const LinearWork &work, uint64_t workspaceBytes);
   size_t tunedCount() const; ///< shapes whose algorithm a tuning names
+  size_t ownCount() const;   ///< shapes that our own kernel multiplies
 
   const CublasLt *lt = nullptr;
   cublasLtHandle_t handle = nullptr;

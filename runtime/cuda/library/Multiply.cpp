@@ -48,8 +48,10 @@ public:
   Status check(cublasStatus_t status, const char *what) const {
     if (status == CUBLAS_STATUS_SUCCESS)
       return {};
-    return internalError(std::string("cuBLASLt: ") + what + ": " +
-                         lt.cublasLtGetStatusString(status));
+    return Status::error(status == CUBLAS_STATUS_ALLOC_FAILED ? Code::doesNotFit
+                                                              : Code::internal,
+                         std::string("cuBLASLt: ") + what + ": " +
+                             lt.cublasLtGetStatusString(status));
   }
 
   const CublasLt &lt;
@@ -117,15 +119,14 @@ Status Descriptors::prefer(uint64_t workspaceBytes) {
   return {};
 }
 
-/// Whether the sums of an algorithm have one order.
-Expected<bool> isOrdered(const CublasLt &lt,
-                         const cublasLtMatmulAlgo_t &algorithm) {
+/// Whether the sums of an algorithm are known to have one order.
+bool isOrdered(const CublasLt &lt, const cublasLtMatmulAlgo_t &algorithm) {
   uint32_t scheme = 0;
   size_t written = 0;
   if (lt.cublasLtMatmulAlgoConfigGetAttribute(
           &algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
           sizeof scheme, &written) != CUBLAS_STATUS_SUCCESS)
-    return internalError("cuBLASLt does not tell how an algorithm adds up");
+    return false;
   return scheme == CUBLASLT_REDUCTION_SCHEME_NONE ||
          scheme == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
 }
@@ -194,15 +195,17 @@ Libraries::candidates(const ProductShape &shape, uint32_t most) const {
       descriptors.c, descriptors.c, descriptors.preference,
       static_cast<int>(most), proposed.data(), &found);
   std::vector<ProductChoice> fitting;
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED)
+  // Our own kernel multiplies what the library does not: CudaDevice::notes tells.
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED ||
+      status == CUBLAS_STATUS_INVALID_VALUE ||
+      status == CUBLAS_STATUS_ARCH_MISMATCH)
     return fitting;
   PEFT_TRY(descriptors.check(status, "cublasLtMatmulAlgoGetHeuristic"));
   for (int i = 0; i < found; ++i) {
     if (proposed[i].state != CUBLAS_STATUS_SUCCESS ||
         proposed[i].workspaceSize > shape.workspaceBytes)
       continue;
-    PEFT_ASSIGN(bool ordered, isOrdered(*lt, proposed[i].algo));
-    if (!ordered)
+    if (!isOrdered(*lt, proposed[i].algo))
       continue;
     ProductChoice choice;
     choice.found = true;

@@ -48,6 +48,13 @@ Expected<uint64_t> workspaceBytes(const Plan &plan, const Launch &launch) {
   return spec.cudaWorkspace(shape).value;
 }
 
+uint32_t ownWorkspace(const Plan &plan, const Launch &launch, uint64_t need) {
+  const uint32_t own = launch.sharedWorkspace;
+  const bool serves = own != none && plan.buffers[own].size >= need &&
+                      plan.buffers[own].offset % alignment == 0;
+  return serves ? own : none;
+}
+
 Expected<std::vector<uint64_t>>
 scratchBytes(const Plan &plan, const AttentionChoices *attention) {
   std::vector<uint64_t> scratch(plan.streams.size());
@@ -64,8 +71,7 @@ scratchBytes(const Plan &plan, const AttentionChoices *attention) {
       if (const AttentionChoice *choice =
               attention ? attention->find(e, i) : nullptr)
         *need = std::max(*need, choice->needBytes());
-      uint32_t own = launch->sharedWorkspace;
-      if (own != none && plan.buffers[own].size >= *need)
+      if (ownWorkspace(plan, *launch, *need) != none)
         continue;
       uint64_t &most = scratch[entry.items[i].stream];
       most = std::max(most, aligned(*need));

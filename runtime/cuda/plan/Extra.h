@@ -27,8 +27,12 @@ class AttentionChoices;
 /// Bytes of workspace that a launch wants on a card, by kernels.def.
 Expected<uint64_t> workspaceBytes(const Plan &plan, const Launch &launch);
 
+/// The workspace that the plan has for a launch, if a card can use it: `need` bytes
+/// at a multiple of 256, as libraries want them and plans for a CPU need not have.
+uint32_t ownWorkspace(const Plan &plan, const Launch &launch, uint64_t need);
+
 /// By stream: the most that a launch wants (`attention`, which may be null, is
-/// what libraries were chosen for) whose own workspace in the plan is smaller.
+/// what libraries were chosen for) that has no workspace of its own.
 /// Errors name entry and item.
 Expected<std::vector<uint64_t>>
 scratchBytes(const Plan &plan, const AttentionChoices *attention = nullptr);
