@@ -90,9 +90,33 @@ Status peft::writeModelTensors(std::map<std::string, TensorToWrite> tensors,
   return {};
 }
 
+/// What transformers' processors are read from, beside the tokenizer's files.
+static constexpr const char *processorNames[] = {"preprocessor_config.json",
+                                                 "processor_config.json"};
+
+/// The code of a model that brings its own. Those files that auto_map names
+/// import others, so all of them.
+static Expected<std::vector<std::string>> codeOf(const ModelDirectory &source) {
+  std::vector<std::string> paths;
+  PEFT_ASSIGN(const nlohmann::json config, readJsonObject(source.configPath));
+  if (!config.contains("auto_map"))
+    return paths;
+  PEFT_ASSIGN(const std::vector<std::string> names,
+              listDirectory(source.directory));
+  for (const std::string &name : names)
+    if (name.ends_with(".py"))
+      paths.push_back(joinPath(source.directory, name));
+  return paths;
+}
+
 Status peft::copyCompanions(const ModelDirectory &source,
                             const std::string &directory) {
-  std::vector<std::string> files = source.tokenizerFiles;
+  PEFT_ASSIGN(std::vector<std::string> files, codeOf(source));
+  for (const std::string &path : source.tokenizerFiles)
+    files.push_back(path);
+  for (const char *name : processorNames)
+    if (std::string path = joinPath(source.directory, name); isFile(path))
+      files.push_back(std::move(path));
   if (!source.generationConfigPath.empty())
     files.push_back(source.generationConfigPath);
   for (const std::string &path : files) {

@@ -104,8 +104,27 @@ def check_dora_of_zeros(bench):
     expect_model(f"{root}/out", made.merged, "f32")
 
 
+def check_companions(bench):
+    """What from_pretrained(..., trust_remote_code=True) needs of the output."""
+    code = ["configuration_own.py", "modeling_own.py", "own_rope.py"]
+    processors = ["preprocessor_config.json", "processor_config.json"]
+    for auto_map in (None, {"AutoConfig": "configuration_own.OwnConfig",
+                            "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}):
+        config = {**LLAMA, **({"auto_map": auto_map} if auto_map else {})}
+        root, _ = bench.setup(config, {}, all_linears)
+        for name in (*code, *processors, "notes.txt"):
+            with open(f"{root}/model/{name}", "w") as file:
+                file.write("{}")
+        bench.merge(root)
+        expected = sorted(["config.json", "model.safetensors", *processors,
+                           *(code if auto_map else [])])
+        if sorted(os.listdir(f"{root}/out")) != expected:
+            raise Failure(f"{sorted(os.listdir(f'{root}/out'))}")
+
+
 CHECKS = {"names/nested": check_nested, "names/like-oft": check_name_like_a_foreign_key,
-          "adapter/unconverted": check_unconverted, "adapter/dora-of-zeros": check_dora_of_zeros}
+          "adapter/unconverted": check_unconverted, "adapter/dora-of-zeros": check_dora_of_zeros,
+          "files/companions": check_companions}
 
 if __name__ == "__main__":
     sys.exit(main(CHECKS, __doc__))

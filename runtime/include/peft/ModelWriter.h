@@ -33,7 +33,8 @@ Status writeModelTensors(std::map<std::string, TensorToWrite> tensors,
                          const std::string &directory,
                          uint64_t limit = shardBytes);
 
-/// Copies the tokenizer's files and generation_config.json.
+/// Copies the files of the tokenizer and the processors, generation_config.json
+/// and, where config.json has an auto_map, the model's own Python files.
 Status copyCompanions(const ModelDirectory &source,
                       const std::string &directory);
 
