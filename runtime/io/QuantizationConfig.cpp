@@ -8,8 +8,7 @@ namespace {
 
 constexpr const char *supported =
     "weights that are not quantized, or quantized by bitsandbytes (nf4, fp4, "
-    "int8); name the unquantized model and quantize it with peftc compile "
-    "--base nf4";
+    "int8); name the unquantized model (peftc compile --base nf4 quantizes it)";
 
 /// Other libraries write their own fields; their names stand in the error.
 std::string methodOf(const Json &config) {
@@ -24,29 +23,47 @@ std::string methodOf(const Json &config) {
   return "";
 }
 
-} // namespace
-
-void peft::readQuantization(const Json &json, const std::string &what,
-                            FieldReader &fields, ModelConfig &config) {
+/// Whether bitsandbytes did it. Records an error where something else did.
+bool byBitsandbytes(const Json &json, FieldReader &fields) {
   for (const char *field : {"quantization", "compression_config"})
     if (const auto at = json.find(field);
         at != json.end() && !at->is_null() && *at != Json::object())
       fields.unsupported(field, *at, supported);
   const auto found = json.find("quantization_config");
   if (found == json.end() || found->is_null() || *found == Json::object())
-    return;
-  if (!found->is_object())
-    return fields.fail("quantization_config",
-                       "must be an object, not " + describe(*found));
+    return false;
+  if (!found->is_object()) {
+    fields.fail("quantization_config",
+                "must be an object, not " + describe(*found));
+    return false;
+  }
   const std::string method = methodOf(*found);
-  if (method != "bitsandbytes")
-    return method.empty()
-               ? fields.unsupported("quantization_config", *found, supported)
-               : fields.fail("quantization_config",
-                             "quant_method " + quoteJson(method) +
-                                 " is not supported; supported: " + supported);
+  if (method == "bitsandbytes")
+    return true;
+  if (method.empty())
+    fields.unsupported("quantization_config", *found, supported);
+  else
+    fields.fail("quantization_config",
+                "quant_method " + quoteJson(method) +
+                    " is not supported; supported: " + supported);
+  return false;
+}
 
-  FieldReader inner(*found, what + ": quantization_config");
+} // namespace
+
+Expected<bool> peft::isQuantized(const Json &config, const std::string &what) {
+  FieldReader fields(config, what);
+  const bool quantized = byBitsandbytes(config, fields);
+  PEFT_TRY(fields.status());
+  return quantized;
+}
+
+void peft::readQuantization(const Json &json, const std::string &what,
+                            FieldReader &fields, ModelConfig &config) {
+  if (!byBitsandbytes(json, fields))
+    return;
+  FieldReader inner(json["quantization_config"],
+                    what + ": quantization_config");
   const bool four = inner.boolean("load_in_4bit",
                                   inner.boolean("_load_in_4bit", false));
   const bool eight = inner.boolean("load_in_8bit",

@@ -4,6 +4,7 @@
 #include "WrittenWeight.h"
 #include "peft/FloatTypes.h"
 #include "peft/Json.h"
+#include "peft/ModelConfig.h"
 #include "peft/NestedNames.h"
 
 #include <algorithm>
@@ -27,7 +28,6 @@ public:
 
 private:
   Status open(const ScaleOfModule &scaleOf);
-  Status checkQuantization(const nlohmann::json &config);
   Status openOther();
   void nameAsStored();
   Status checkTensors() const;
@@ -75,23 +75,6 @@ static DType dtypeOf(const nlohmann::json &config) {
   return DType::f32;
 }
 
-/// What bitsandbytes quantized is dequantized; other formats are not read.
-Status Merger::checkQuantization(const nlohmann::json &config) {
-  for (const char *key : {"quantization_config", "compression_config"}) {
-    const auto at = config.find(key);
-    if (at == config.end() || at->is_null())
-      continue;
-    const auto method = at->is_object() ? at->find("quant_method") : at->end();
-    if (!at->is_object() || method == at->end() || *method != "bitsandbytes")
-      return badInput(model.configPath + ": " + key + ": " + describe(*at) +
-                      " is not read in this version, only what bitsandbytes "
-                      "quantized; name the directory of the model that the "
-                      "weights were made from");
-    quantized = true;
-  }
-  return {};
-}
-
 /// The base that is only compared with.
 Status Merger::openOther() {
   PEFT_ASSIGN(ModelDirectory directory, openModel(options.compare));
@@ -129,7 +112,8 @@ Status Merger::open(const ScaleOfModule &scaleOf) {
                                     "model's directory");
   PEFT_ASSIGN(config, readFile(model.configPath));
   PEFT_ASSIGN(const nlohmann::json fields, readJsonObject(model.configPath));
-  PEFT_TRY(checkQuantization(fields));
+  // What bitsandbytes quantized is dequantized.
+  PEFT_ASSIGN(quantized, isQuantized(fields, model.configPath));
   PEFT_ASSIGN(base, BaseWeights::open(model, dtypeOf(fields)));
   if (!options.compare.empty())
     PEFT_TRY(openOther());

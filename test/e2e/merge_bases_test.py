@@ -7,14 +7,15 @@ last line counts what passed.
 """
 
 import itertools
+import json
 import os
 import sys
 
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(__file__))
-from merge_test import PREFIX, Failure, all_linears, expect_model, main, models  # noqa: E402
-from merge_test import tensor_file  # noqa: E402
+from merge_test import LINEARS, PREFIX, Failure, all_linears, expect_model, main  # noqa: E402
+from merge_test import models, quantized_file, tensor_file  # noqa: E402
 from cases import GEMMA3_IMAGES, LLAMA  # noqa: E402
 
 
@@ -122,9 +123,35 @@ def check_companions(bench):
             raise Failure(f"{sorted(os.listdir(f'{root}/out'))}")
 
 
+def quantize(root, made):
+    """Packs the linears of the model; they are what their codes stand for."""
+    tensors = {}
+    for name, values in made.base.items():
+        if any(f".{linear}.weight" in name for linear in LINEARS):
+            kept = quantized_file.nf4(name, values, tensors).astype(np.float64)
+            made.merged[name] += kept - values
+        else:
+            tensors[name] = ("F32", values)
+    quantized_file.save(f"{root}/model/model.safetensors", tensors)
+
+
+def check_quantization(bench):
+    """What config.json may say of quantization, as peftc compile reads it."""
+    old = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    for said, stays in ((old, False), ({}, True), (None, True)):
+        root, made = bench.setup({**LLAMA, "quantization_config": said}, {}, all_linears)
+        if said == old:
+            quantize(root, made)
+        bench.merge(root, "--type", "f32")
+        expect_model(f"{root}/out", made.merged, "f32")
+        with open(f"{root}/out/config.json") as file:
+            if ("quantization_config" in json.load(file)) != stays:
+                raise Failure(f"quantization_config {said}: {'left' if stays else 'kept'}")
+
+
 CHECKS = {"names/nested": check_nested, "names/like-oft": check_name_like_a_foreign_key,
           "adapter/unconverted": check_unconverted, "adapter/dora-of-zeros": check_dora_of_zeros,
-          "files/companions": check_companions}
+          "files/companions": check_companions, "files/quantization": check_quantization}
 
 if __name__ == "__main__":
     sys.exit(main(CHECKS, __doc__))

@@ -15,6 +15,7 @@
 #include "peft/Status.h"
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -102,6 +103,11 @@ struct ModelConfig {
 /// Parses the text of a config.json; `what` is its path in errors.
 Expected<ModelConfig> parseModelConfig(std::string_view text,
                                        const std::string &what);
+
+/// Whether a config.json says that bitsandbytes quantized the weights; `what`
+/// is its path in errors. An error by name where something else did.
+Expected<bool> isQuantized(const nlohmann::json &config,
+                           const std::string &what);
 
 /// Takes the eos, bos and pad ids that a generation_config.json states.
 Status applyGenerationConfig(std::string_view text, const std::string &what,
