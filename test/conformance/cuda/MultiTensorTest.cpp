@@ -96,6 +96,8 @@ struct CodedTensors {
       const uint64_t blocks = (size + momentBlock - 1) / momentBlock;
       for (uint64_t count : {size, size, blocks, blocks})
         floats.push_back(numbers(++seed, count));
+      for (float &scale : floats.back())
+        scale = std::fabs(scale);
       for (int i = 0; i < 2; ++i)
         for (codes.emplace_back(); codes.back().size() < size;)
           codes.back().push_back(uint8_t(codes.back().size() * 37));
