@@ -310,7 +310,8 @@ void Merger::addTensor(const BaseWeight &weight, const std::string &name) {
 
 Status Merger::addTensors() {
   for (const auto &[name, weight] : base->all())
-    if (!(tied && name == headName))
+    // A tied head that is stored, too, goes; if it is the only table, it stays.
+    if (!(tied && headTable && name == headName))
       addTensor(weight, name);
   if (report.untied)
     addTensor(*headTable, headName);
