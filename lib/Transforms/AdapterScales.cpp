@@ -17,8 +17,9 @@ template <typename T> class PatternTable {
 public:
   static Expected<PatternTable>
   make(const std::vector<std::pair<std::string, T>> &patterns,
-       std::string field) {
+       std::string field, Overlap overlap) {
     PatternTable table;
+    table.overlap = overlap;
     table.field = std::move(field);
     table.patterns = &patterns;
     for (const auto &[key, value] : patterns) {
@@ -30,8 +31,8 @@ public:
     return table;
   }
 
-  /// The value of the one key that matches `path`, else `otherwise`. PEFT takes
-  /// the first of several in file order, but sorts keys when it saves, so an
+  /// The value of the key that matches `path`, else `otherwise`. PEFT takes the
+  /// first of several in file order, but sorts keys when it saves, so an
   /// overlap would mean something else after loading.
   Expected<T> lookup(const std::string &path, T otherwise) {
     std::optional<size_t> match;
@@ -40,6 +41,8 @@ public:
       if (!matches)
         continue;
       used[i] = true;
+      if (match && overlap == Overlap::first)
+        continue;
       if (match)
         return badInput(field + ": '" + (*patterns)[*match].first + "' and '" +
                         (*patterns)[i].first + "' both match '" + path +
@@ -60,6 +63,7 @@ public:
 
 private:
   std::string field;
+  Overlap overlap = Overlap::refused;
   const std::vector<std::pair<std::string, T>> *patterns = nullptr;
   std::vector<PythonRegex> regexes;
   std::vector<bool> used;
@@ -72,11 +76,14 @@ struct AdapterScales::Tables {
   PatternTable<double> alphas;
 };
 
-Expected<AdapterScales> AdapterScales::make(const AdapterConfig &config) {
-  PEFT_ASSIGN(PatternTable<int64_t> ranks,
-              PatternTable<int64_t>::make(config.rankPattern, "rank_pattern"));
+Expected<AdapterScales> AdapterScales::make(const AdapterConfig &config,
+                                            Overlap overlap) {
+  PEFT_ASSIGN(
+      PatternTable<int64_t> ranks,
+      PatternTable<int64_t>::make(config.rankPattern, "rank_pattern", overlap));
   PEFT_ASSIGN(PatternTable<double> alphas,
-              PatternTable<double>::make(config.alphaPattern, "alpha_pattern"));
+              PatternTable<double>::make(config.alphaPattern, "alpha_pattern",
+                                         overlap));
   return AdapterScales(std::make_shared<Tables>(
       Tables{config, std::move(ranks), std::move(alphas)}));
 }

@@ -149,9 +149,43 @@ def check_quantization(bench):
                 raise Failure(f"quantization_config {said}: {'left' if stays else 'kept'}")
 
 
+def check_table_stored_as_head(bench):
+    """A tied table that the files have as the head only is not left out."""
+    def as_head(tensors):
+        tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+
+    root, made = bench.setup({**LLAMA, "tie_word_embeddings": True}, {}, all_linears)
+    as_head(made.base)
+    as_head(made.merged)
+    tensor_file.save_tensors(f"{root}/model/model.safetensors", made.base, "f32")
+    bench.merge(root)
+    expect_model(f"{root}/out", made.merged, "f32")
+
+
+def check_patterns(bench):
+    """Of patterns that overlap the first on disk wins, as where PEFT loads them."""
+    q = "model.layers.0.self_attn.q_proj"
+    patterns = {"alpha_pattern": {"layers.0.self_attn.q_proj": 3, "q_proj": 12},
+                "rank_pattern": {"layers.0.self_attn.q_proj": 2, "q_proj": 6}}
+
+    def build(made):
+        made.case["adapter"].update(rank_pattern={q: 2}, alpha_pattern={q: 3})
+        made.linear(q)
+        made.case["adapter"].update(patterns)
+
+    root, made = bench.setup(LLAMA, patterns, build)
+    bench.merge(root)
+    expect_model(f"{root}/out", made.merged, "f32")
+    bench.export(root)
+    root, _ = bench.setup(LLAMA, {"alpha_pattern": {"q_proj(": 3}}, all_linears)
+    expect_words(bench.merge(root, code=65), "adapter/adapter_config.json: ", "q_proj(")
+
+
 CHECKS = {"names/nested": check_nested, "names/like-oft": check_name_like_a_foreign_key,
           "adapter/unconverted": check_unconverted, "adapter/dora-of-zeros": check_dora_of_zeros,
-          "files/companions": check_companions, "files/quantization": check_quantization}
+          "adapter/patterns": check_patterns,
+          "files/companions": check_companions, "files/quantization": check_quantization,
+          "files/table-as-head": check_table_stored_as_head}
 
 if __name__ == "__main__":
     sys.exit(main(CHECKS, __doc__))

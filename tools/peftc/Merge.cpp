@@ -5,6 +5,7 @@
 
 #include "peftc/AdapterScales.h"
 
+#include "peft/File.h"
 #include "peft/GgufAdapter.h"
 #include "peft/Merge.h"
 
@@ -16,12 +17,28 @@
 
 using namespace peft;
 
-/// PEFT's patterns, which the runtime cannot match, as it asks for them.
-static ScaleOfModule scalesOf(peftc::AdapterScales &scales) {
-  return [&scales](const std::string &module) -> Expected<ModuleScale> {
-    PEFT_ASSIGN(peftc::AdapterScale found, scales.of(module));
-    return ModuleScale{found.rank, found.scale};
-  };
+/// The same error, with the config that it is about in front.
+static Status ofConfig(const AdapterDirectory &adapter, const Status &status) {
+  return Status::error(status.code(),
+                       joinPath(adapter.directory, "adapter_config.json") +
+                           ": " + status.message());
+}
+
+/// PEFT's patterns, which the runtime cannot match, as it asks for them. The
+/// adapter must outlive the result.
+static Expected<ScaleOfModule> scalesOf(const AdapterDirectory &adapter) {
+  auto scales =
+      peftc::AdapterScales::make(adapter.config, peftc::Overlap::first);
+  if (!scales.ok())
+    return ofConfig(adapter, scales.status());
+  return ScaleOfModule(
+      [scales = *scales,
+       &adapter](const std::string &module) mutable -> Expected<ModuleScale> {
+        auto found = scales.of(module);
+        if (!found.ok())
+          return ofConfig(adapter, found.status());
+        return ModuleScale{found->rank, found->scale};
+      });
 }
 
 /// A line on a terminal that shows how far a merge is.
@@ -80,8 +97,7 @@ static llvm::json::Object lossObject(const RoundingLoss &loss) {
 
 Status run(const MergeModelOptions &options) {
   PEFT_ASSIGN(AdapterDirectory adapter, openAdapter(options.adapter));
-  PEFT_ASSIGN(peftc::AdapterScales scales,
-              peftc::AdapterScales::make(adapter.config));
+  PEFT_ASSIGN(const ScaleOfModule scaleOf, scalesOf(adapter));
   MergeOptions merge;
   merge.model = options.model;
   merge.adapter = options.adapter;
@@ -92,8 +108,7 @@ Status run(const MergeModelOptions &options) {
   merge.shardBytes = options.shardBytes;
   if (!options.quiet && !options.json && isatty(STDERR_FILENO))
     merge.onTensor = showProgress;
-  PEFT_ASSIGN(MergeReport report,
-              mergeAdapter(merge, adapter, scalesOf(scales)));
+  PEFT_ASSIGN(MergeReport report, mergeAdapter(merge, adapter, scaleOf));
   if (options.json)
     llvm::outs() << llvm::formatv(
                         "{0:2}",
@@ -118,12 +133,10 @@ Status run(const MergeModelOptions &options) {
 Status run(const ExportOptions &options) {
   PEFT_TRY(checkOutput(options.output, {options.adapter, options.model}));
   PEFT_ASSIGN(AdapterDirectory adapter, openAdapter(options.adapter));
-  PEFT_ASSIGN(peftc::AdapterScales scales,
-              peftc::AdapterScales::make(adapter.config));
+  PEFT_ASSIGN(const ScaleOfModule scaleOf, scalesOf(adapter));
   PEFT_ASSIGN(ModelDirectory model, openModel(options.model));
   PEFT_ASSIGN(GgufReport report,
-              exportGgufAdapter(adapter, model, scalesOf(scales),
-                                options.output));
+              exportGgufAdapter(adapter, model, scaleOf, options.output));
   if (!options.quiet)
     llvm::outs() << report.modules << " modules as "
                  << report.architecture << ", alpha "
