@@ -45,7 +45,7 @@ FORBIDDEN = {
     "runtime/": (r"^(peftc|mlir|llvm|mlir-c|llvm-c)/", "the runtime builds without the compiler"),
     "runtime/io/": (r"^peft/(Plan|KernelSpec|Executor|Device)\.h|^(core|cpu|train)/",
                     "io parses bytes and knows nothing above it"),
-    "runtime/quantize/": (r"^peft/(?!DType|FloatTypes|Quantize\.h)|^(io|core|cpu|train)/|nlohmann|flatbuffers/",
+    "runtime/quantize/": (r"^peft/(?!DType|FloatTypes|DynamicMap|Quantize\.h)|^(io|core|cpu|train)/|nlohmann|flatbuffers/",
                           "the arithmetic of codes knows neither files nor plans"),
     "runtime/merge/": (r"^peft/(Plan|KernelSpec|Executor|Device)\.h|^(core|cpu|cuda|train)/",
                        "merging knows files, no plans"),
@@ -62,8 +62,8 @@ FORBIDDEN = {
     "include/peftc/Dialect/Plan/": (r"peftc/Dialect/(NN|Lora|QW|Dist)/", "the plan dialect knows no other"),
     "lib/Dialect/Plan/": (r"peftc/Dialect/(NN|Lora|QW|Dist)/", "the plan dialect knows no other"),
     "lib/Dialect/NN/": (r"peftc/Dialect/(Lora|Plan)/", "nn stands below lora and plan"),
-    "lib/Transforms/": (r"^peft/(?!AdapterConfig|Json|KernelSpec|DType|Status|Interner)",
-                        "passes know the IR, and of the runtime only kernels.def and the PEFT config"),
+    "lib/Transforms/": (r"^peft/(?!AdapterConfig|DynamicMap|Json|KernelSpec|DType|Status|Interner)",
+                        "passes know the IR, and of the runtime only kernels.def, the codes of moments and the PEFT config"),
     "lib/Target/": (r"peftc/Dialect/(NN|Lora|QW|Dist)/", "the writer is mechanical"),
 }
 

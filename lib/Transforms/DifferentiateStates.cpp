@@ -1,6 +1,8 @@
 //===- DifferentiateStates.cpp - states of a step and its update ----------===//
 #include "DifferentiateStates.h"
 
+#include "peft/DynamicMap.h"
+
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/Support/MathExtras.h"
 
@@ -16,12 +18,11 @@ struct FixedState {
   StringRef role;
 };
 
-// As bitsandbytes has it: blocks of elements that share a magnitude, and the
-// size from which on it pays.
-constexpr int64_t momentBlock = 256, leastCodedElements = 4096;
+constexpr int64_t momentBlock = peft::momentBlock;
 
 bool hasCodedMoments(nn::ParamOp parameter) {
-  return parameter.getTensorType().getNumElements() >= leastCodedElements;
+  return static_cast<uint64_t>(parameter.getTensorType().getNumElements()) >=
+         peft::leastCodedElements;
 }
 
 } // namespace

@@ -1,9 +1,7 @@
 //===- Codebook.cpp - what codes stand for --------------------------------===//
 #include "Codebook.h"
+#include "peft/DynamicMap.h"
 #include "peft/Quantize.h"
-
-#include <algorithm>
-#include <cmath>
 
 using namespace peft;
 
@@ -36,36 +34,6 @@ constexpr std::array<float, 16> fp4Values() {
   return values;
 }
 
-/// Seven decades, each half as finely cut as the next larger one: decade d
-/// (10^(d - 6)) has 2^d values of each sign, the middles of equal parts of
-/// [0.1, 1]. Zero and one are added. Every step is rounded to f32, in the order
-/// in which bitsandbytes computes them.
-std::array<float, 256> makeDynamicMap() {
-  constexpr float decades[7] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f, 1};
-  std::array<float, 256> map{};
-  unsigned count = 0;
-  for (unsigned decade = 0; decade < 7; ++decade) {
-    const unsigned parts = 1u << decade;
-    // As torch.linspace: the first half counted from the start, the rest from
-    // the end, each rounded once.
-    const float step = (1 - 0.1f) / static_cast<float>(parts);
-    const auto boundary = [&](unsigned i) {
-      return i < (parts + 1) / 2
-                 ? std::fma(step, static_cast<float>(i), 0.1f)
-                 : std::fma(-step, static_cast<float>(parts - i), 1.0f);
-    };
-    for (unsigned i = 0; i < parts; ++i) {
-      const float middle = (boundary(i) + boundary(i + 1)) / 2;
-      map[count++] = decades[decade] * middle;
-      map[count++] = -decades[decade] * middle;
-    }
-  }
-  map[count++] = 0;
-  map[count++] = 1;
-  std::sort(map.begin(), map.end());
-  return map;
-}
-
 } // namespace
 
 // The quantiles of a normal distribution that NF4 is made of, as the paper's
@@ -83,10 +51,7 @@ std::span<const float, 16> peft::codeMap(DType type) {
   return type == DType::fp4 ? fp4Codebook.values : nf4Codebook.values;
 }
 
-std::span<const float, 256> peft::dynamicMap() {
-  static const std::array<float, 256> map = makeDynamicMap();
-  return map;
-}
+std::span<const float, 256> peft::dynamicMap() { return firstMomentMap; }
 
 std::string QuantFormat::describe() const {
   std::string text(name(type));

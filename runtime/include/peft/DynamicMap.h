@@ -1,14 +1,15 @@
-//===- DynamicMap.h - the 8-bit codes of AdamW's moments --------*- C++ -*-===//
+//===- DynamicMap.h - 8-bit codes of moments and of scales ------*- C++ -*-===//
 //
 // Dettmers et al., "8-bit Optimizers via Block-wise Quantization", 2022, with
-// the numbers of bitsandbytes: a moment is map[code] times the largest magnitude
-// of its block of 256 elements, counted from the start of the tensor. A map has
-// seven decades, each twice as finely divided as the one below; the first
-// moment's is signed, the second's is not.
+// the numbers of bitsandbytes: a moment is map[code] times the largest
+// magnitude of its block of 256 elements, counted from the start of the tensor.
+// A map has seven decades, each twice as finely divided as the one below; the
+// first moment's is signed, the second's is not. The signed one is also the map
+// of the scales of a weight whose scales are quantized (double quantization).
 //
-// Encoding is that of bitsandbytes on the CPU, which the tests compare with: the
-// quotient by the block's magnitude goes to one of 65,536 points in [-1, 1] and
-// takes the code nearest to that point, the smaller one of two.
+// Encoding is that of bitsandbytes on the CPU, which the tests compare with:
+// the quotient by the block's magnitude goes to one of 65,536 points in [-1, 1]
+// and takes the code nearest to that point, the smaller one of two.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_DYNAMICMAP_H
