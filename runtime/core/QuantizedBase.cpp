@@ -1,16 +1,15 @@
 //===- QuantizedBase.cpp - weights quantized on load ----------------------===//
 #include "QuantizedBase.h"
 
+#include "peft/Environment.h"
 #include "peft/QuantizedTensor.h"
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <set>
-#include <unistd.h>
 
 using namespace peft;
 
@@ -19,11 +18,6 @@ namespace {
 /// Raised when the same weights would be quantized to other bytes.
 constexpr const char *cacheVersion = "peftc weights 1";
 constexpr const char *keyField = "peftc.key";
-
-std::string environment(const char *variable) {
-  const char *value = std::getenv(variable);
-  return value ? value : "";
-}
 
 /// All that decides the bytes of a cached file, as text: the file holds it, so
 /// that one key cannot be taken for another.
@@ -55,7 +49,7 @@ std::string cacheFile(const std::string &key) {
   char name[32];
   std::snprintf(name, sizeof name, "%016llx.safetensors",
                 static_cast<unsigned long long>(hash));
-  return joinPath(weightCacheDirectory(), name);
+  return joinPath(cacheDirectory("weights"), name);
 }
 
 /// Finds out whether a file has the bytes that would be written into it.
@@ -217,15 +211,6 @@ Expected<QuantizedBase> Maker::run() {
 }
 
 } // namespace
-
-std::string peft::weightCacheDirectory() {
-  std::string base = environment("XDG_CACHE_HOME");
-  if (base.empty() && !environment("HOME").empty())
-    base = joinPath(environment("HOME"), ".cache");
-  if (base.empty())
-    base = "/tmp/peftc-" + std::to_string(::getuid());
-  return joinPath(base, "peftc/weights");
-}
 
 Expected<QuantizedBase>
 peft::openQuantizedBase(const std::vector<QuantizedOutput> &tensors,

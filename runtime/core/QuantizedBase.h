@@ -15,10 +15,6 @@ struct QuantizedBase {
   std::optional<NewFile> file; ///< keeps one that has no name
 };
 
-/// Where quantized weights are kept: $XDG_CACHE_HOME/peftc/weights, else
-/// ~/.cache/peftc/weights, else in /tmp.
-std::string weightCacheDirectory();
-
 /// Tensors of a model (all with a format), quantized: out of the cache where it has them, else
 /// made and put there. Where that fails (the disk is full or may not be written)
 /// they are made in memory. Every scale has been checked.

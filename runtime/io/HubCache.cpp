@@ -5,21 +5,16 @@
 //
 //===----------------------------------------------------------------------===//
 #include "HubCache.h"
+#include "peft/Environment.h"
 #include "peft/File.h"
 #include "peft/ModelDirectory.h"
 
 #include <algorithm>
 #include <cctype>
-#include <cstdlib>
 
 using namespace peft;
 
 namespace {
-
-std::string environment(const char *variable) {
-  const char *value = std::getenv(variable);
-  return value ? value : "";
-}
 
 /// `org/name` or `name`, made of the characters that the hub allows.
 bool isHubName(std::string_view name) {

@@ -3,13 +3,13 @@
 
 #include "Metrics.h"
 #include "Sha256.h"
+#include "peft/Environment.h"
 #include "peft/Json.h"
 #include "peft/Session.h"
 #include "peft/TokenFile.h"
 
 #include <cerrno>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -58,11 +58,6 @@ public:
 private:
   int file;
 };
-
-std::string environment(const char *variable) {
-  const char *value = std::getenv(variable);
-  return value ? value : "";
-}
 
 bool onPath(const std::string &program) {
   std::istringstream path(environment("PATH"));
@@ -169,15 +164,6 @@ Expected<int> waitFor(pid_t child, const Scratch &out, const Watch &watch,
   }
 }
 
-std::string cacheDirectory() {
-  std::string base = environment("XDG_CACHE_HOME");
-  if (base.empty() && !environment("HOME").empty())
-    base = joinPath(environment("HOME"), ".cache");
-  if (base.empty())
-    base = "/tmp/peftc-" + std::to_string(::getuid());
-  return joinPath(base, "peftc/tokens");
-}
-
 Expected<std::string> cacheKey(const std::string &data,
                                const ModelDirectory &model, uint64_t seq) {
   Sha256 hash;
@@ -259,7 +245,7 @@ Expected<std::string> peft::tokenizeFile(const std::string &data,
                     " has no tokenizer.json; give a token file "
                     "(.safetensors) instead");
   PEFT_ASSIGN(std::string key, cacheKey(data, model, seq));
-  std::string directory = cacheDirectory();
+  std::string directory = cacheDirectory("tokens");
   if (Status made = createDirectory(directory); !made.ok())
     return ioError(made.message() + "; tokens are kept there: set "
                                     "XDG_CACHE_HOME to a directory that can be "
