@@ -35,12 +35,6 @@ TensorToWrite copyOf(const SafetensorsFile &file, const TensorHeader &tensor,
   return copy;
 }
 
-/// What the source's files call a tensor.
-std::string storedName(const ModelDirectory &source, const std::string &name) {
-  const auto other = otherNestedName(name);
-  return other && !source.find(name) && source.find(*other) ? *other : name;
-}
-
 } // namespace
 
 Status peft::writeModel(const Executor &executor, const ModelDirectory &source,
@@ -50,13 +44,11 @@ Status peft::writeModel(const Executor &executor, const ModelDirectory &source,
   PEFT_ASSIGN(ModelConfig config,
               parseModelConfig(plan.modelConfig, "the plan's config.json"));
   std::map<std::string, TensorToWrite> tensors;
-  for (size_t i = 0; i < plan.parameters.size(); ++i) {
-    const Parameter &parameter = plan.parameters[i];
-    TensorToWrite tensor = parameterToWrite(
-        executor, i, options.dtype.value_or(parameter.sourceType));
-    tensor.name = storedName(source, parameter.name);
-    tensors.emplace(tensor.name, std::move(tensor));
-  }
+  for (size_t i = 0; i < plan.parameters.size(); ++i)
+    tensors.emplace(plan.parameters[i].name,
+                    parameterToWrite(
+                        executor, i,
+                        options.dtype.value_or(plan.parameters[i].sourceType)));
   std::map<std::string, SafetensorsFile> files;
   for (const ModelDirectory::Tensor &tensor : source.tensors()) {
     const std::string &name = tensor.header->name;
