@@ -428,6 +428,12 @@ CASES = {
         "stored": "bf16",
         "base": {"type": "nf4", "nested": True, "saved": True},
     },
+    "nf4_dora": {
+        "config": {**LLAMA, "num_hidden_layers": 1},
+        "adapter": {**ALL_LINEAR, "use_dora": True},
+        "stored": "bf16",
+        "base": {"type": "nf4", "nested": True},
+    },
     "fp4": {
         "config": MISTRAL,
         "adapter": PLAIN,
