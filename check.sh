@@ -24,14 +24,15 @@ done
 started=$SECONDS
 passed=0 failed=0 skipped=0
 
-# part NAME COMMAND...: runs one part beside others, as many as there are cores
-# (most are one process after another); counts its tests, shows what failed
+# part NAME PROGRAM...: runs one part beside others, as many as there are cores
+# (most are one process after another); counts its tests, shows what failed.
+# What a script starts beside itself would not hear interrupts, which are tested.
 declare -A names=() begins=() # of the parts that run, by process
 part() {
   local name=$1
   shift
   await $(($(nproc) - 1))
-  "$@" >"$ROOT/build/check/$name.log" 2>&1 &
+  env --default-signal=INT,QUIT "$@" >"$ROOT/build/check/$name.log" 2>&1 &
   names[$!]=$name
   begins[$!]=$SECONDS
 }

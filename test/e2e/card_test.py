@@ -334,7 +334,10 @@ def check_interrupt(programs):
             break
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    code = child.wait(timeout=60)
+    try:
+        code = child.wait(timeout=60)
+    finally:
+        child.kill()
     if code != -signal.SIGINT:
         raise Failure(f"exit {code}, not that of the signal")
     if steps_in(programs) != list(range(1, len(steps_in(programs)) + 1)):
