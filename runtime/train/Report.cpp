@@ -36,7 +36,8 @@ ParameterCount peft::countParameters(const Plan &plan) {
     }
   }
   for (const Weight &weight : plan.weights)
-    count.all += elements(weight.shape);
+    if (weight.of == none) // what belongs to codes is no parameter
+      count.all += elements(weight.shape);
   // A full fine-tune's parameters are the weights themselves; so are trained
   // biases and modules_to_save, which start from one.
   for (const Initializer &initial : plan.initializers)

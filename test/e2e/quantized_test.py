@@ -100,6 +100,15 @@ for kind in KINDS:
         expect(plain != on_load, "quantizing changed nothing")
 
 
+@test("both programs count one number of parameters")
+def counted(shop):
+    said = shop.must(["compile", "model", "--lora-rank", "2", "--base", "nf4", "--double-quant",
+                      "-o", "counted.plan"], tool="peftc")
+    said += shop.train("counted", "model")[1]
+    counts = re.findall(r"([\d,]+) of ([\d,]+) parameters", said)
+    expect(len(counts) == 2 and counts[0] == counts[1], counts)
+
+
 @test("the second start takes the cache")
 def cached(shop):
     first, text = shop.train("nf4-nested", "model")
