@@ -72,8 +72,11 @@ mkdir -p "$ROOT/build/check"
 say "built after $((SECONDS - started)) s; running the tests"
 
 # The longest first.
+part same-bits "$PYTHON" test/e2e/same_bits.py --bin "$BIN"
 part cuda-races "$BIN/peft-cuda-races" --gtest_brief=1
 part cuda-conformance "$BIN/peft-cuda-conformance" --gtest_brief=1
+part runtime_alone "$PYTHON" test/e2e/runtime_alone_test.py --bin "$BIN"
+part golden "$PYTHON" test/golden/run_golden.py --bin "$BIN"
 part structure python3 test/structure.py
 part docs python3 docs/generate.py --check
 part unit "$BIN/peft-unit-tests" --gtest_brief=1
@@ -92,11 +95,9 @@ fi
 part compiler-unit "$BIN/peftc-unit-tests" --gtest_brief=1
 part lit "$VENV/bin/lit" -v --param "bin=$BIN" test
 part python "$PYTHON" -m unittest discover -s test/python
-part golden "$PYTHON" test/golden/run_golden.py --bin "$BIN"
-part same-bits "$PYTHON" test/e2e/same_bits.py --bin "$BIN"
 for script in test/e2e/*_test.py; do
-  [ -e "$script" ] || continue
-  part "$(basename "$script" _test.py)" "$PYTHON" "$script" --bin "$BIN"
+  [[ $script = *runtime_alone* ]] ||
+    part "$(basename "$script" _test.py)" "$PYTHON" "$script" --bin "$BIN"
 done
 await 0
 checked=$BIN
