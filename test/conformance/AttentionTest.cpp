@@ -12,6 +12,7 @@ struct Shape {
   double softcap = 0;
   bool oneSegment = false; ///< with segments: every row is one
   bool library = false;    ///< by the card's library, where there is one
+  bool falling = false;    ///< the second of two segments has the lower number
 
   uint64_t rows() const { return batch * seq; }
   uint64_t width() const { return heads * dim; }
@@ -36,13 +37,17 @@ const Shape shapes[] = {
     {2, 66, 2, 1, 64, 20, true, 0, true, true},
     {1, 90, 2, 1, 8, 0, true, 0, false, true},
     {1, 460, 1, 1, 16, 0, true},
+    {1, 200, 1, 1, 16, 0, true, 0, false, false, true},
 };
 
 /// Segments of odd lengths, some longer than a block; one comes back, so that a
-/// tile of it meets tiles that begin, and that end, with it and hold another.
+/// tile of it meets tiles that begin, and that end, with it and hold another. Of
+/// two that fall, the second begins in the middle of a tile.
 double segmentOf(const Shape &shape, uint64_t position) {
   if (shape.oneSegment)
     return 7;
+  if (shape.falling)
+    return position < 96 ? 9 : 4;
   return position < 11    ? 0
          : position < 90  ? 5
          : position < 150 ? -1
