@@ -122,7 +122,8 @@ __device__ inline bool needsMask(const AttentionShape &shape, uint32_t row,
 __device__ inline bool sees(const AttentionShape &shape,
                             const int32_t *segments, uint32_t query,
                             uint32_t key) {
-  if (query >= shape.seq || key > query || query - key >= shape.window)
+  // Unsigned: a later key is farther away than any window.
+  if (query >= shape.seq || query - key >= shape.window)
     return false;
   return !segments || segments[query] == segments[key];
 }
