@@ -48,6 +48,7 @@ __device__ void encode(const CodedMoment &moment, const float *map,
                        uint32_t block, uint32_t i, uint32_t elements,
                        float value) {
   const float magnitude = value < 0.0f ? -value : value;
+  // Its barriers: all have read the block's old magnitude.
   const float most = blockReduce(magnitude, 0.0f, Greater());
   if (threadIdx.x == 0)
     moment.scales[block] = most > 0.0f ? most : 0.0f;
@@ -72,8 +73,6 @@ __device__ void updateBlock(const CodedAdamwPart &at, const AdamScalars &s,
     at.parameter[i] =
         at.parameter[i] * s.shrink + s.minusStep * m / denominator;
   }
-  // All have read the magnitudes before the first one is replaced.
-  __syncthreads();
   encode(at.first, firstMap, block, i, at.elements, m);
   encode(at.second, secondMap, block, i, at.elements, v);
 }
