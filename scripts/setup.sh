@@ -141,7 +141,9 @@ build() {
   say "building ($preset)"
   ninja -C "build/$preset" "$@" >"$log" 2>&1 || {
     grep -A 12 -E 'error:|FAILED:|undefined' "$log" | head -n 60 >&2
-    stop 70 "the build failed; the whole output is in $log"
+    tail -n 3 "$log" >&2
+    stop 70 "the build did not end; the whole output is in $log" \
+      "what is built stays: run it again to go on"
   }
   write_peft_data
 }

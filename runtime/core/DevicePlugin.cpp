@@ -67,7 +67,8 @@ Expected<const DevicePlugin *> openDevicePlugin(const char *fileName,
   std::string reason = loaderMessage();
   if (path == fileName && reason.find("No such file") != std::string::npos)
     return unsuitable(std::string("there is no ") + fileName +
-                      " beside peft-run");
+                      " beside peft-run; `ninja -C build/release` builds it "
+                      "where its toolkit is");
   return unsuitable(reason);
 }
 

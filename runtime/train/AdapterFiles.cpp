@@ -19,10 +19,13 @@ Status requireEqual(const char *field, const T &found, const T &needed,
                     const std::string &where) {
   if (found == needed)
     return {};
+  std::string both;
+  if constexpr (std::is_same_v<T, int64_t>)
+    both = " (" + std::to_string(found) + ", not " + std::to_string(needed) +
+           ")";
   return badInput(where + ": " + field +
-                  " is not what the plan was compiled "
-                  "with; compile a plan with --adapter " +
-                  where);
+                  " is not what the plan was compiled with" + both +
+                  "; compile a plan with --adapter " + where);
 }
 
 /// Saving sorts the keys of patterns, so their order says nothing here.

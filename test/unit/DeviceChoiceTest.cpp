@@ -92,5 +92,6 @@ TEST(DevicePlugin, aLibraryThatIsNotThereIsUnsuitable) {
   ASSERT_FALSE(plugin.ok());
   EXPECT_EQ(plugin.status().code(), Code::unsuitable);
   EXPECT_EQ(plugin.status().message(),
-            "there is no libpeft_nowhere.so beside peft-run");
+            "there is no libpeft_nowhere.so beside peft-run; `ninja -C "
+            "build/release` builds it where its toolkit is");
 }

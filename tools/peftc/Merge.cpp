@@ -75,6 +75,10 @@ static void print(const MergeModelOptions &options, const MergeReport &report) {
     out << describeLoss(report.loss) << "\n";
   else
     out << "nothing\n";
+  // So much that the merged model may answer as the base does.
+  if (report.loss.relativeToChange() > 0.5)
+    out << "warning: " << options.dtype << " keeps less than half of what the "
+        << "adapter changes; --type f32 keeps it\n";
   if (!options.compare.empty())
     out << "onto " << options.compare << " instead: "
         << describeLoss(report.otherLoss) << "\n";

@@ -79,7 +79,9 @@ Status checkFit(const Plan &plan, const TargetDescription &target) {
           formatBytes(fit.memory) + "; most of it is " +
           largestClasses(totals) + "; the largest buffers are " +
           largestBuffers(plan) +
-          "; take a smaller --batch or --seq, or another --target");
+          "; --recompute layers makes activations smaller, --base nf4 "
+          "--double-quant the base; else take a smaller --batch or --seq, or "
+          "another --target");
 }
 
 std::string describeFit(const Plan &plan, const TargetDescription &target) {
