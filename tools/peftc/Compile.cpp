@@ -87,6 +87,11 @@ static Status setQuantization(const CompileOptions &options,
   return {};
 }
 
+/// An adapter's directory stands for the config in it.
+static std::string adapterPath(const std::string &path) {
+  return isDirectory(path) ? joinPath(path, "adapter_config.json") : path;
+}
+
 static Expected<peftc::CompileOptions>
 pipelineOptions(const CompileOptions &options,
                 const peftc::TargetDescription &target) {
@@ -108,16 +113,20 @@ pipelineOptions(const CompileOptions &options,
   pipeline.recompute = options.recompute;
   if (options.trainAll)
     return pipeline;
+  AdapterConfig config;
   if (options.adapterFile.empty()) {
-    PEFT_ASSIGN(AdapterConfig config, adapterConfigFromFlags(options.adapter));
-    if (options.loraFA && startsFromWeights(config.init))
-      return usageError("--lora-fa with --lora-init " + options.adapter.init +
-                        " is not in this version; take kaiming or gaussian");
+    PEFT_ASSIGN(config, adapterConfigFromFlags(options.adapter));
     config.taskType = "CAUSAL_LM";
     pipeline.adapterConfig = writeAdapterConfig(config);
   } else {
-    PEFT_ASSIGN(pipeline.adapterConfig, readFile(options.adapterFile));
+    const std::string path = adapterPath(options.adapterFile);
+    PEFT_ASSIGN(pipeline.adapterConfig, readFile(path));
+    PEFT_ASSIGN(config, parseAdapterConfig(pipeline.adapterConfig, path));
   }
+  if (options.loraFA && startsFromWeights(config.init))
+    return usageError("--lora-fa with an adapter that starts from the weights "
+                      "(pissa, olora) is not in this version; take kaiming or "
+                      "gaussian");
   return pipeline;
 }
 

@@ -70,8 +70,9 @@ void addAdapterFlags(CLI::App &app, CompileOptions &options) {
     return app.add_option(name, value, help)->group(adapterGroup);
   };
   add("--adapter", options.adapterFile,
-      "a PEFT adapter_config.json, instead of the flags below")
-      ->type_name("FILE");
+      "a PEFT adapter_config.json, or the directory it is in, instead of the "
+      "flags below")
+      ->type_name("PATH");
   add("--lora-rank", lora.rank, "rank of A and B")
       ->check(CLI::Range(int64_t(1), int64_t(65536)))
       ->capture_default_str();
