@@ -27,7 +27,7 @@ __global__ void chooseWay(Gate gate, Gate of, AttentionShape shape,
   }
   other = blockLeast(other, entries);
   if (threadIdx.x == 0)
-    *gates = {open && other == entries, open && other < entries};
+    *gates = {open && other == entries, other < entries};
 }
 
 /// Swaps the two outer dimensions: to [inner, outer, seq].

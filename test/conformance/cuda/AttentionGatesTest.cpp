@@ -93,7 +93,11 @@ TEST(AttentionGates, numbersTurnAndComeBack) {
   auto at = [](const Allocation &memory) {
     return reinterpret_cast<float *>(memory.data());
   };
-  cuda::Call call;
+  const int32_t no = 0;
+  cuda::Call call, closed;
+  closed.gate.value = &no;
+  ASSERT_TRUE(cuda::numbersByHead(closed, shape, at(byRow), at(byHead)).ok());
+  EXPECT_EQ(byHead.content(), byRow.content()) << "the gate is closed";
   ASSERT_TRUE(cuda::numbersByHead(call, shape, at(byRow), at(byHead)).ok());
   ASSERT_TRUE(cuda::numbersByRow(call, shape, at(byHead), at(again)).ok());
   EXPECT_EQ(again.content(), byRow.content());
