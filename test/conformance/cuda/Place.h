@@ -40,11 +40,6 @@ private:
 std::span<const char *const> orderNames();
 void setOrder(size_t order);
 
-/// Whether Cases of products try each size in each type. The thread sanitizer
-/// takes minutes for them and looks at barriers, which are those of all types:
-/// there the types take turns.
-bool triesEveryType();
-
 /// Runs kernel `number` and waits for it.
 Status runKernel(size_t number, cuda::Call call);
 /// Whether the kernel looks at its gate itself. Where a library computes, the

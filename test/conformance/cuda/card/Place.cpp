@@ -166,8 +166,6 @@ Status runKernel(size_t number, cuda::Call call) {
   return cuda::answer(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
 }
 
-bool triesEveryType() { return true; }
-
 bool looksAtGate(size_t number) { return !cuda::isLinear(number); }
 
 /// The card's compiler joins products and sums where the CPU's does not.

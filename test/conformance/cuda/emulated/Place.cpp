@@ -58,8 +58,6 @@ void setOrder(size_t order) {
   cuda::emulation::setOrder(orders[order].order, 1);
 }
 
-bool triesEveryType() { return !__has_feature(thread_sanitizer); }
-
 Status runKernel(size_t number, cuda::Call call) {
   return cuda::findFunction(number)(call);
 }
