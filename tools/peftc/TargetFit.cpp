@@ -65,6 +65,29 @@ static std::string largestBuffers(const Plan &plan) {
   return text;
 }
 
+/// What a plan does not do yet that would take less memory.
+static std::string adviceFor(const Plan &plan) {
+  bool recomputes = false;
+  for (const Entry &entry : plan.entries)
+    for (const Item &item : entry.items)
+      if (const auto *launch = std::get_if<Launch>(&item.action))
+        recomputes |= launch->recomputed;
+  const bool quantized =
+      std::ranges::any_of(plan.weights, [](const Weight &weight) {
+        return weight.part != WeightPart::whole;
+      });
+  const bool frozen = std::ranges::any_of(plan.buffers, [](const Buffer &buffer) {
+    return buffer.kind == BufferClass::base;
+  });
+  std::string advice;
+  if (!recomputes)
+    advice += "--recompute layers keeps fewer activations; ";
+  if (frozen && !quantized)
+    advice += "--base nf4 --double-quant makes the base smaller; ";
+  return advice + "a smaller --batch or --seq needs less of all, and another "
+                  "--target may have more";
+}
+
 Status checkFit(const Plan &plan, const TargetDescription &target) {
   TargetFit fit = fitOf(plan, target);
   if (fit.fits())
@@ -78,10 +101,7 @@ Status checkFit(const Plan &plan, const TargetDescription &target) {
           " for context and libraries), target " + target.name + " has " +
           formatBytes(fit.memory) + "; most of it is " +
           largestClasses(totals) + "; the largest buffers are " +
-          largestBuffers(plan) +
-          "; --recompute layers makes activations smaller, --base nf4 "
-          "--double-quant the base; else take a smaller --batch or --seq, or "
-          "another --target");
+          largestBuffers(plan) + "; " + adviceFor(plan));
 }
 
 std::string describeFit(const Plan &plan, const TargetDescription &target) {
