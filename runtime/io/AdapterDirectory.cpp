@@ -66,12 +66,11 @@ Json initOf(const AdapterConfig &config) {
   return true;
 }
 
-/// Whether the adapter of `directory` is what a run starts from, by what
-/// peft-data put into the metadata of its tensors. One that cannot be read is
-/// none: opening it says why.
+/// Whether the adapter of `directory` is what a run starts from. One that cannot
+/// be read is none: opening it says why.
 bool isStart(const std::string &directory) {
   const auto header = readSafetensorsHeader(joinPath(directory, tensorFile));
-  return header.ok() && header->metadata.contains("start_of");
+  return header.ok() && header->metadata.contains(startMark);
 }
 
 /// The directory itself, or its only sub-directory with an adapter that is not

@@ -15,8 +15,6 @@ namespace {
 
 constexpr std::string_view startSuffix = ".start";
 constexpr std::string_view factorA = ".lora_A.weight", factorB = ".lora_B.weight";
-/// What peft-data puts into the metadata of a start.
-constexpr const char *startMark = "start_of";
 
 const std::vector<uint64_t> &shapeOf(const Plan &plan, size_t index) {
   return plan.buffers[plan.parameters[index].buffer].shape;

@@ -115,6 +115,9 @@ struct AdapterDirectory {
   SafetensorsFile tensors;
 };
 
+/// In the metadata of what a run starts from, as peft-data writes it.
+constexpr const char *startMark = "start_of";
+
 /// Opens adapter_config.json and adapter_model.safetensors of `path`, or of
 /// its only sub-directory that has them (PEFT saves adapters that are not
 /// called "default" that way). What a run starts from counts only where `path`
