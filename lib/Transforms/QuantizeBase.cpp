@@ -103,8 +103,9 @@ void QuantizeBasePass::collect() {
     bool inLayers = function.getSymName() != "head";
     auto addLinear = [&](FlatSymbolRefAttr symbol) {
       add(symbol, inLayers);
-      if (!inLayers)
-        matrices[symbol.getAttr()].modules.push_back("lm_head");
+      auto &modules = matrices[symbol.getAttr()].modules;
+      if (!inLayers && !llvm::is_contained(modules, "lm_head"))
+        modules.push_back("lm_head");
     };
     function.walk([&](Operation *op) {
       if (auto linear = dyn_cast<nn::LinearOp>(op))

@@ -68,7 +68,7 @@ Expected<const DevicePlugin *> openDevicePlugin(const char *fileName,
   if (path == fileName && reason.find("No such file") != std::string::npos)
     return unsuitable(std::string("there is no ") + fileName +
                       " beside peft-run; `ninja -C build/release` builds it "
-                      "where its toolkit is");
+                      "where the CUDA 13 toolkit is");
   return unsuitable(reason);
 }
 

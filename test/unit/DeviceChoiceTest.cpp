@@ -93,5 +93,5 @@ TEST(DevicePlugin, aLibraryThatIsNotThereIsUnsuitable) {
   EXPECT_EQ(plugin.status().code(), Code::unsuitable);
   EXPECT_EQ(plugin.status().message(),
             "there is no libpeft_nowhere.so beside peft-run; `ninja -C "
-            "build/release` builds it where its toolkit is");
+            "build/release` builds it where the CUDA 13 toolkit is");
 }

@@ -121,6 +121,7 @@ pipelineOptions(const CompileOptions &options,
   } else {
     const std::string path = adapterPath(options.adapterFile);
     PEFT_ASSIGN(pipeline.adapterConfig, readFile(path));
+    // The pass reads it again, but does not know where it stands.
     PEFT_ASSIGN(config, parseAdapterConfig(pipeline.adapterConfig, path));
   }
   if (options.loraFA && startsFromWeights(config.init))
