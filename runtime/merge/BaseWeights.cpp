@@ -44,6 +44,7 @@ BaseWeight peft::tensorAsWeight(const SafetensorsFile &file,
                                 const TensorHeader &tensor) {
   BaseWeight weight;
   weight.name = tensor.name;
+  weight.path = file.path();
   weight.shape = tensor.shape;
   weight.dtype = *tensor.dtype;
   weight.isFloat = peft::isFloat(*tensor.dtype);

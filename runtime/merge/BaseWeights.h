@@ -25,6 +25,7 @@ public:
 
 struct BaseWeight {
   std::string name; ///< of the tensor, as an unquantized model would have it
+  std::string path; ///< of its file; empty where it is of several tensors
   std::vector<int64_t> shape;
   DType dtype = DType::f32; ///< what an unquantized model would store it as
   bool isFloat = true;      ///< else it can only be copied

@@ -147,7 +147,8 @@ Status notFinite(const BaseWeight &base, DType dtype, const RowBlock &block,
   for (uint64_t i = row * columns; i < (row + 1) * columns; ++i) {
     if (std::isfinite(loadFloat(block.stored.data(), dtype, i)))
       continue;
-    const std::string where = base.name + ": the value at [" +
+    const std::string where = (base.path.empty() ? "" : base.path + ": ") +
+                              base.name + ": the value at [" +
                               std::to_string(firstRow + row) + ", " +
                               std::to_string(i - row * columns) + "] ";
     if (!std::isfinite(block.values[i]))

@@ -181,9 +181,25 @@ def check_patterns(bench):
     expect_words(bench.merge(root, code=65), "adapter/adapter_config.json: ", "q_proj(")
 
 
+def check_not_finite(bench):
+    """A NaN in the model or in the adapter: its file is named, nothing is left."""
+    up = "model.layers.0.mlp.up_proj"
+    for of, key, what in (
+            ("model/model", f"{up}.weight", f"{up}.weight: the value at [3, 2] is not finite"),
+            ("adapter/adapter_model", f"{PREFIX}{up}.lora_B.weight", "the adapter is damaged")):
+        root, _ = bench.setup(LLAMA, {}, all_linears)
+        tensors, _ = tensor_file.load_tensors(f"{root}/{of}.safetensors")
+        tensors[key] = tensors[key].copy()
+        tensors[key][3, 2] = np.nan
+        tensor_file.save_tensors(f"{root}/{of}.safetensors", tensors, "f32")
+        expect_words(bench.merge(root, code=65), f"{root}/{of}.safetensors: ", what)
+        if os.listdir(f"{root}/out"):
+            raise Failure("something is left")
+
+
 CHECKS = {"names/nested": check_nested, "names/like-oft": check_name_like_a_foreign_key,
           "adapter/unconverted": check_unconverted, "adapter/dora-of-zeros": check_dora_of_zeros,
-          "adapter/patterns": check_patterns,
+          "adapter/patterns": check_patterns, "adapter/not-finite": check_not_finite,
           "files/companions": check_companions, "files/quantization": check_quantization,
           "files/table-as-head": check_table_stored_as_head}
 
