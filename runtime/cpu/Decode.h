@@ -1,7 +1,7 @@
 //===- Decode.h - codes of a quantized weight to numbers --------*- C++ -*-===//
 //
-// Sixteen codes at a time: the table is scaled once per block and then looked
-// up, which is the same product as scaling every element.
+// Sixteen codes at a time: the table is scaled and rounded once per block and
+// then looked up, which gives what scaling and rounding every element does.
 //
 //===----------------------------------------------------------------------===//
 #ifndef PEFT_CPU_DECODE_H
@@ -20,18 +20,20 @@ PEFT_INLINE void decodePackedBlock(const Quantized &weight, float scale,
     store(to++, broadcast(weight.number(first) * scale), 1);
     ++first;
   }
-  Table table =
-      makeTable(load(reinterpret_cast<const F32 *>(weight.tables)) *
+  const auto table =
+      makeTable<T>(load(reinterpret_cast<const F32 *>(weight.tables)) *
                 broadcast(scale));
   const std::byte *codes = weight.codes + first / 2;
   for (; first + laneCount <= last;
        first += laneCount, codes += laneCount / 2, to += laneCount)
-    store(to, lookup(table, loadNibbles(codes)));
+    lookup(table, codes, to);
   if (first == last)
     return;
   std::byte rest[laneCount / 2] = {};
   std::memcpy(rest, codes, (last - first + 1) / 2);
-  store(to, lookup(table, loadNibbles(rest)), last - first);
+  T numbers[laneCount];
+  lookup(table, rest, numbers);
+  std::memcpy(to, numbers, (last - first) * sizeof(T));
 }
 
 /// The same of i8.

@@ -174,34 +174,73 @@ PEFT_INLINE Lanes roundAs(BF16, Lanes value) {
           _mm256_castsi256_ps(roundHalf(value.high))};
 }
 
-/// Sixteen numbers to look up.
-struct Table {
-  __m256 low, high;
+/// The low and the high bytes of sixteen words.
+struct BytePlanes {
+  __m128i low, high;
 };
-PEFT_INLINE Table makeTable(Lanes numbers) {
-  return {numbers.low, numbers.high};
+PEFT_INLINE BytePlanes splitWords(__m128i a, __m128i b) {
+  __m128i byte = _mm_set1_epi16(0xff);
+  return {_mm_packus_epi16(_mm_and_si128(a, byte), _mm_and_si128(b, byte)),
+          _mm_packus_epi16(_mm_srli_epi16(a, 8), _mm_srli_epi16(b, 8))};
 }
-PEFT_INLINE __m256 lookupHalf(Table table, __m256i indices) {
-  // Bit 3 of an index, moved to the sign, chooses the half.
-  __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(indices, 28));
-  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low, indices),
-                          _mm256_permutevar8x32_ps(table.high, indices), upper);
+/// The low and the high words of sixteen numbers of 32 bits.
+PEFT_INLINE BytePlanes lowWords(const __m128i *from) {
+  __m128i word = _mm_set1_epi32(0xffff);
+  return splitWords(_mm_packus_epi32(_mm_and_si128(from[0], word),
+                                     _mm_and_si128(from[1], word)),
+                    _mm_packus_epi32(_mm_and_si128(from[2], word),
+                                     _mm_and_si128(from[3], word)));
 }
-/// Number indices[i] of the table, for indices below sixteen.
-PEFT_INLINE Lanes lookup(Table table, Ints indices) {
-  return {lookupHalf(table, indices.low), lookupHalf(table, indices.high)};
+PEFT_INLINE BytePlanes highWords(const __m128i *from) {
+  return splitWords(_mm_packus_epi32(_mm_srli_epi32(from[0], 16),
+                                     _mm_srli_epi32(from[1], 16)),
+                    _mm_packus_epi32(_mm_srli_epi32(from[2], 16),
+                                     _mm_srli_epi32(from[3], 16)));
 }
-PEFT_INLINE __m256i nibblesOf(int32_t bytes) {
-  __m256i pairs = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(bytes));
-  __m256i low = _mm256_slli_epi64(
-      _mm256_and_si256(pairs, _mm256_set1_epi64x(15)), 32);
-  return _mm256_or_si256(_mm256_srli_epi64(pairs, 4), low);
+
+/// Sixteen numbers to look up. An instruction looks up sixteen bytes, so byte i
+/// of all numbers stands in one register.
+template <typename T> struct Table {
+  BytePlanes planes[sizeof(T) / 2];
+};
+template <typename T> PEFT_INLINE Table<T> makeTable(Lanes numbers) {
+  alignas(16) T values[laneCount];
+  store(values, numbers);
+  const auto *from = reinterpret_cast<const __m128i *>(values);
+  if constexpr (sizeof(T) == 2)
+    return {{splitWords(from[0], from[1])}};
+  else
+    return {{lowWords(from), highWords(from)}};
 }
-/// Sixteen codes of 4 bits, the first in the high half of the first byte.
-PEFT_INLINE Ints loadNibbles(const std::byte *from) {
-  int32_t bytes[2];
-  std::memcpy(bytes, from, sizeof bytes);
-  return {nibblesOf(bytes[0]), nibblesOf(bytes[1])};
+PEFT_INLINE BytePlanes lookup(BytePlanes planes, __m128i indices) {
+  return {_mm_shuffle_epi8(planes.low, indices),
+          _mm_shuffle_epi8(planes.high, indices)};
+}
+/// The numbers of sixteen codes of 4 bits, the first in the high half of the
+/// first byte.
+template <typename T>
+PEFT_INLINE void lookup(const Table<T> &table, const std::byte *codes, T *to) {
+  __m128i pairs = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(codes));
+  __m128i half = _mm_set1_epi8(15);
+  __m128i indices = _mm_unpacklo_epi8(
+      _mm_and_si128(_mm_srli_epi16(pairs, 4), half), _mm_and_si128(pairs, half));
+  auto *p = reinterpret_cast<__m128i *>(to);
+  BytePlanes low = lookup(table.planes[0], indices);
+  __m128i words[2] = {_mm_unpacklo_epi8(low.low, low.high),
+                      _mm_unpackhi_epi8(low.low, low.high)};
+  if constexpr (sizeof(T) == 2) {
+    _mm_storeu_si128(p, words[0]);
+    _mm_storeu_si128(p + 1, words[1]);
+  } else {
+    BytePlanes high = lookup(table.planes[1], indices);
+    __m128i upper[2] = {_mm_unpacklo_epi8(high.low, high.high),
+                        _mm_unpackhi_epi8(high.low, high.high)};
+    for (int i = 0; i < 2; ++i)
+      _mm256_storeu_si256(
+          reinterpret_cast<__m256i *>(p + 2 * i),
+          _mm256_set_m128i(_mm_unpackhi_epi16(words[i], upper[i]),
+                           _mm_unpacklo_epi16(words[i], upper[i])));
+  }
 }
 /// Sixteen signed bytes.
 PEFT_INLINE Ints loadBytes(const std::byte *from) {

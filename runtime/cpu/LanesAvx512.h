@@ -132,22 +132,23 @@ PEFT_INLINE Lanes roundAs(F16, Lanes value) {
 }
 
 /// Sixteen numbers to look up.
-struct Table {
+template <typename T> struct Table {
   __m512 numbers;
 };
-PEFT_INLINE Table makeTable(Lanes numbers) { return {numbers.v}; }
-/// Number indices[i] of the table, for indices below sixteen.
-PEFT_INLINE Lanes lookup(Table table, Ints indices) {
-  return {_mm512_permutexvar_ps(indices.v, table.numbers)};
+template <typename T> PEFT_INLINE Table<T> makeTable(Lanes numbers) {
+  return {numbers.v};
 }
-/// Sixteen codes of 4 bits, the first in the high half of the first byte.
-PEFT_INLINE Ints loadNibbles(const std::byte *from) {
+/// The numbers of sixteen codes of 4 bits, the first in the high half of the
+/// first byte.
+template <typename T>
+PEFT_INLINE void lookup(const Table<T> &table, const std::byte *codes, T *to) {
   // Eight bytes to eight words; each word to two halves, the high nibble first.
   __m512i pairs = _mm512_cvtepu8_epi64(
-      _mm_loadl_epi64(reinterpret_cast<const __m128i *>(from)));
+      _mm_loadl_epi64(reinterpret_cast<const __m128i *>(codes)));
   __m512i low = _mm512_slli_epi64(
       _mm512_and_si512(pairs, _mm512_set1_epi64(15)), 32);
-  return {_mm512_or_si512(_mm512_srli_epi64(pairs, 4), low)};
+  __m512i indices = _mm512_or_si512(_mm512_srli_epi64(pairs, 4), low);
+  store(to, Lanes{_mm512_permutexvar_ps(indices, table.numbers)});
 }
 /// Sixteen signed bytes.
 PEFT_INLINE Ints loadBytes(const std::byte *from) {

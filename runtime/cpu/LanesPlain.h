@@ -156,21 +156,20 @@ PEFT_INLINE Lanes roundAs(F16, Lanes value) {
 }
 
 /// Sixteen numbers to look up.
-struct Table {
+template <typename T> struct Table {
   Lanes numbers;
 };
-PEFT_INLINE Table makeTable(Lanes numbers) { return {numbers}; }
-/// Number indices[i] of the table, for indices below sixteen.
-PEFT_INLINE Lanes lookup(Table table, Ints indices) {
-  return perLane<Lanes>(
-      [&](unsigned i) { return table.numbers.v[indices.v[i]]; });
+template <typename T> PEFT_INLINE Table<T> makeTable(Lanes numbers) {
+  return {numbers};
 }
-/// Sixteen codes of 4 bits, the first in the high half of the first byte.
-PEFT_INLINE Ints loadNibbles(const std::byte *from) {
-  return perLane<Ints>([&](unsigned i) {
-    auto pair = static_cast<int32_t>(from[i / 2]);
-    return i % 2 ? pair & 15 : pair >> 4;
-  });
+/// The numbers of sixteen codes of 4 bits, the first in the high half of the
+/// first byte.
+template <typename T>
+PEFT_INLINE void lookup(const Table<T> &table, const std::byte *codes, T *to) {
+  store(to, perLane<Lanes>([&](unsigned i) {
+          auto pair = static_cast<unsigned>(codes[i / 2]);
+          return table.numbers.v[i % 2 ? pair & 15 : pair >> 4];
+        }));
 }
 /// Sixteen signed bytes.
 PEFT_INLINE Ints loadBytes(const std::byte *from) {
