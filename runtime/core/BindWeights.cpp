@@ -14,9 +14,15 @@ namespace {
 constexpr const char *hint =
     "; the plan was made for another model: compile it for this one";
 
+/// Up to so many bytes of a tensor are read, not mapped: what is around a mapped
+/// one may become resident with it, on Linux 6.18 up to 2 MiB, and the norms of
+/// a model whose linear weights are quantized on load lie among those.
+constexpr uint64_t smallTensor = 64 << 10;
+
 /// What keeps the bytes of bound weights in place.
 struct Owner {
   MappedModel files, made;
+  std::list<std::vector<std::byte>> small;
   std::optional<QuantizedBase> base;
   std::list<std::vector<float>> tables;
 };
@@ -130,8 +136,19 @@ private:
       return {};
     const ModelDirectory::Tensor tensor = model.find(weight.name);
     PEFT_TRY(compare(weight, tensor).in(where(model, weight)));
+    if (tensor.header->byteCount() <= smallTensor)
+      return read(index, tensor);
     PEFT_ASSIGN(bound.bytes[index], owner->files.bytes(tensor));
     return {};
+  }
+
+  Status read(uint32_t index, const ModelDirectory::Tensor &tensor) {
+    std::vector<std::byte> &bytes =
+        owner->small.emplace_back(tensor.header->byteCount());
+    bound.bytes[index] = bytes;
+    PEFT_ASSIGN(const InputFile file, InputFile::open(tensor.shard->path));
+    return file.read(tensor.shard->header.dataOffset + tensor.header->begin,
+                     bytes);
   }
 
   Status bindParts(uint32_t codes, const QuantizedTensor &tensor,
