@@ -1,6 +1,6 @@
 """One LoRA training step: peft-run beside PyTorch + PEFT, on this CPU.
 
-usage: cpu_step.py --bin DIR --smollm2 DIR [--quick] [-o FILE.json]
+usage: cpu_step.py --bin DIR --smollm2 DIR [--quick] [-o FILE.json] [--base nf4]
        [--only NAME] [--compute bf16|f32] [--threads N] [--isa ISA]
 
 Same weights, same adapter, same tokens (all of them trained), rank 16 on all
@@ -10,6 +10,11 @@ the median over all steps but each process's first two. PyTorch runs bf16 as
 people do: bf16 weights under autocast, SDPA attention. Where the chip has AMX,
 oneDNN uses it; --isa AVX512_CORE_BF16 sets ONEDNN_MAX_CPU_ISA to measure
 without. Prints a markdown table and writes one JSON object per run.
+
+--base nf4 quantizes the same weights on both sides, with nested scales, PyTorch
+through bitsandbytes; each round then also runs the plan of the weights as they
+are, and the last column is the NF4 step's time over that one's. --alone leaves
+PyTorch's steps out: without AVX-512, its bf16 steps take minutes.
 """
 
 import argparse
@@ -112,6 +117,7 @@ class Run:
             if self.model_name == "smollm2"
             else f"{directory}/slice"
         )
+        self.base = ["--base", options.base, "--double-quant"] if options.base else []
         self.work = f"{directory}/{name}-{compute}"
         os.makedirs(self.work, exist_ok=True)
 
@@ -129,20 +135,22 @@ class Run:
         measure(
             self.worker("--make-adapter"), {"TRANSFORMERS_VERBOSITY": "error"}
         )
-        measure(
-            [f"{self.options.bin}/peftc", "compile", self.model]
-            + ["--adapter", f"{self.work}/adapter/adapter_config.json"]
-            + ["--batch", str(self.batch), "--seq", str(self.seq)]
-            + ["--compute", self.compute, "-o", f"{self.work}/step.plan"],
-            {},
-        )
+        plans = {"step": self.base, **({"plain": []} if self.base else {})}
+        for plan, base in plans.items():
+            measure(
+                [f"{self.options.bin}/peftc", "compile", self.model, *base]
+                + ["--adapter", f"{self.work}/adapter/adapter_config.json"]
+                + ["--batch", str(self.batch), "--seq", str(self.seq)]
+                + ["--compute", self.compute, "-o", f"{self.work}/{plan}.plan"],
+                {},
+            )
 
     def worker(self, *flags):
         script = os.path.join(HERE, "torch_step.py")
         return [
             sys.executable, script, "--model", self.model, "--work", self.work,
             "--batch", str(self.batch), "--compute", self.compute,
-            "--threads", str(self.threads), *flags,
+            "--threads", str(self.threads), *self.base, *flags,
         ]
 
     def torch_steps(self, steps):
@@ -158,9 +166,9 @@ class Run:
         result = json.loads(text.splitlines()[-1])
         return result["seconds"], result["loss"], resident
 
-    def our_command(self, steps):
+    def our_command(self, steps, plan="step"):
         return (
-            [f"{self.options.bin}/peft-run", f"{self.work}/step.plan"]
+            [f"{self.options.bin}/peft-run", f"{self.work}/{plan}.plan"]
             + ["--model", self.model, "-o", f"{self.work}/out"]
             + ["--data", f"{self.work}/data.safetensors", "--no-shuffle"]
             + ["--init-adapter", f"{self.work}/adapter", "--quiet"]
@@ -177,8 +185,9 @@ class Run:
         summary = json.loads(text[text.index("{") :])
         return summary["step_seconds"] / summary["core_seconds"]
 
-    def our_steps(self, steps):
-        _, resident = measure(self.our_command(steps), {})
+    def our_steps(self, steps, plan="step"):
+        cache = {"XDG_CACHE_HOME": f"{self.work}/cache"}
+        _, resident = measure(self.our_command(steps, plan), cache)
         with open(f"{self.work}/out/metrics.jsonl") as file:
             lines = [json.loads(line) for line in file]
         seconds = [line["step_seconds"] for line in lines]
@@ -186,49 +195,68 @@ class Run:
 
     def measure(self, rounds, steps):
         self.prepare(steps)
-        seconds = {"torch": [], "peft-run": []}
-        resident = {"torch": 0, "peft-run": 0}
+        sides = {"torch": self.torch_steps, "peft-run": self.our_steps}
+        if self.options.alone:
+            del sides["torch"]
+        if self.base:
+            sides["plain"] = lambda steps: self.our_steps(steps, "plain")
+        seconds = {who: [] for who in sides}
+        resident = dict.fromkeys(sides, 0)
         losses = {}
         for _ in range(rounds):
-            for who, run in (
-                ("torch", self.torch_steps),
-                ("peft-run", self.our_steps),
-            ):
+            for who, run in sides.items():
                 took, losses[who], peak = run(steps)
                 seconds[who] += took[WARM:]
                 resident[who] = max(resident[who], peak)
         apart = max(
-            abs(ours - theirs) / abs(theirs)
-            for ours, theirs in zip(losses["peft-run"], losses["torch"])
+            (
+                abs(ours - theirs) / abs(theirs)
+                for ours, theirs in zip(losses["peft-run"], losses.get("torch", []))
+            ),
+            default=None,
         )
         median = {who: statistics.median(took) for who, took in seconds.items()}
-        return {
+        result = {
             "shape": self.name,
             "compute": self.compute,
             "threads": self.threads,
             "isa_of_torch": self.options.isa or "all of the chip's",
-            "torch_seconds": median["torch"],
+            "torch_seconds": median.get("torch"),
             "peft_run_seconds": median["peft-run"],
-            "ratio": median["torch"] / median["peft-run"],
-            "torch_resident": resident["torch"],
+            "ratio": median["torch"] / median["peft-run"] if "torch" in median else None,
+            "torch_resident": resident.get("torch"),
             "peft_run_resident": resident["peft-run"],
             "losses_apart": apart,
             "step_over_kernels": self.step_over_kernels(steps),
             "all_seconds": seconds,
         }
+        if self.base:
+            result["over_plain"] = median["peft-run"] / median["plain"]
+        return result
 
 
 def table_row(result):
-    gib = 1024**3
-    return (
-        f"| {result['shape']} | {result['compute']} | {result['threads']}"
-        f" | {result['torch_seconds']:.3f} | {result['peft_run_seconds']:.3f}"
-        f" | {result['ratio']:.2f}"
-        f" | {result['torch_resident'] / gib:.2f}"
-        f" | {result['peft_run_resident'] / gib:.2f}"
-        f" | {result['losses_apart']:.1e}"
-        f" | {result['step_over_kernels']:.2f} |"
-    )
+    columns = [
+        ("torch_seconds", "{:.3f}", 1),
+        ("peft_run_seconds", "{:.3f}", 1),
+        ("ratio", "{:.2f}", 1),
+        ("torch_resident", "{:.2f}", 1024**3),
+        ("peft_run_resident", "{:.2f}", 1024**3),
+        ("losses_apart", "{:.1e}", 1),
+        ("step_over_kernels", "{:.2f}", 1),
+        ("over_plain", "{:.3f}", 1),
+    ]
+    cells = [result["shape"], result["compute"], str(result["threads"])]
+    for name, form, unit in columns:
+        if name in result:
+            value = result[name]
+            cells.append("-" if value is None else form.format(value / unit))
+    return f"| {' | '.join(cells)} |"
+
+
+def header(base):
+    first, second = HEADER.split("\n")
+    return f"{first} step / not quantized |\n{second} --: |" if base else HEADER
 
 
 HEADER = """| shape | compute | threads | PyTorch + PEFT s/step | peft-run s/step \
@@ -246,6 +274,8 @@ def parse():
     parser.add_argument("-o", dest="output", metavar="FILE.json")
     parser.add_argument("--only", choices=list(SHAPES))
     parser.add_argument("--compute", choices=["bf16", "f32"])
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--base", choices=["nf4", "fp4"])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--isa")
     parser.add_argument("--rounds", type=int, default=3)
@@ -264,7 +294,7 @@ def main():
     print(
         f"{name} ({', '.join(flags)}), {os.cpu_count()} cores,"
         f" {datetime.date.today()}; torch uses"
-        f" {options.isa or 'every instruction set it finds'}\n\n{HEADER}",
+        f" {options.isa or 'every instruction set it finds'}\n\n{header(options.base)}",
         flush=True,
     )
     results = []

@@ -97,8 +97,11 @@ def main():
             begin = time.monotonic()
             done = subprocess.run(
                 [f"{options.bin}/peft-run", f"{root}/step.plan", "--model", f"{root}/model",
-                 "--check", *more], check=True, capture_output=True, text=True,
+                 "--check", *more], capture_output=True, text=True,
                 env={**os.environ, "XDG_CACHE_HOME": f"{root}/cache"})
+            if done.returncode != 0:
+                sys.exit(f"quantize: {done.args[0]} ended with {done.returncode}:\n"
+                         f"{done.stdout}{done.stderr}")
             return time.monotonic() - begin, done.stdout
 
         seconds = []

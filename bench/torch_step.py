@@ -15,7 +15,7 @@ import time
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import logging
 
 logging.disable_progress_bar()
@@ -24,9 +24,18 @@ logging.disable_progress_bar()
 def load_base(options):
     """bf16 runs keep the file's bf16 weights; f32 runs widen them."""
     dtype = torch.bfloat16 if options.compute == "bf16" else torch.float32
-    return AutoModelForCausalLM.from_pretrained(
-        options.model, dtype=dtype, attn_implementation="sdpa"
-    ).to(options.device)
+    quantized = {}
+    if options.base:
+        quantized["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=options.base,
+            bnb_4bit_use_double_quant=options.double_quant,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model = AutoModelForCausalLM.from_pretrained(
+        options.model, dtype=dtype, attn_implementation="sdpa", **quantized
+    )
+    return model if options.base else model.to(options.device)
 
 
 def make_adapter(options):
@@ -111,6 +120,8 @@ def main():
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--accumulation", type=int, default=1)
+    parser.add_argument("--base", choices=["nf4", "fp4"])
+    parser.add_argument("--double-quant", action="store_true")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--make-adapter", action="store_true")
