@@ -117,12 +117,12 @@ public:
     return exact.contains(path);
   }
 
-  /// Errors with the first entry that selected nothing.
-  Status checkAllUsed() const {
+  /// Errors with the first entry that selected nothing, and `hint`.
+  Status checkAllUsed(const std::string &hint = "") const {
     for (size_t i = 0; i < names.size(); ++i)
       if (!used[i] && !foundExact.contains(names[i]))
         return badInput(field + ": '" + names[i] +
-                        "' matches no module of the model");
+                        "' matches no module of the model" + hint);
     return {};
   }
 
@@ -221,6 +221,7 @@ private:
   Status checkTied();
   Status assignRanks();
   void listNestedTargets();
+  std::string linearNames() const;
   Expected<bool> isInsideSaved(const std::string &path);
 
   bool tied;
@@ -309,6 +310,18 @@ Expected<bool> Matcher::isInsideSaved(const std::string &path) {
   return false;
 }
 
+/// The last part of every linear module's path: "down_proj, gate_proj".
+std::string Matcher::linearNames() const {
+  std::set<std::string> names;
+  for (const ModuleInfo &module : modules)
+    if (module.kind == ModuleKind::linear || module.kind == ModuleKind::head)
+      names.insert(module.path.substr(module.path.rfind('.') + 1));
+  std::string text;
+  for (const std::string &name : names)
+    text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 Status Matcher::findTargets() {
   const AdapterConfig &config = result.config;
   PEFT_ASSIGN(Selector targets,
@@ -349,7 +362,7 @@ Status Matcher::findTargets() {
     return badInput("every target module (" +
                     std::to_string(result.excluded.size()) +
                     ") is excluded by exclude_modules or modules_to_save");
-  PEFT_TRY(targets.checkAllUsed());
+  PEFT_TRY(targets.checkAllUsed("; its linear modules are " + linearNames()));
   PEFT_TRY(excludes.checkAllUsed());
   if (result.adapted.empty())
     return badInput("no module of the model is adapted: target_modules and "

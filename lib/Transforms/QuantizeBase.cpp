@@ -152,13 +152,14 @@ FailureOr<bool> QuantizeBasePass::quantize(nn::ParamOp parameter) {
   RankedTensorType stored = parameter.getTensorType();
   if (parameter.getTrainable())
     return false;
-  if (qw::isQuantized(stored.getElementType())) {
-    if (stored.getElementType() == element)
+  if (std::optional<qw::Format> format =
+          qw::formatOf(stored.getElementType())) {
+    if (*format == chosenFormat)
       return false;
     InFlightDiagnostic diagnostic =
         parameter.emitError()
-        << "is stored as " << stored.getElementType() << ", asked for is "
-        << element
+        << "is stored as " << format->describe() << ", asked for is "
+        << chosenFormat.describe()
         << ": codes cannot be turned into other codes without loss; leave "
            "--base out, or start from the weights before quantization";
     return diagnostic;

@@ -57,12 +57,19 @@ Status peft::checkNewDirectory(const std::string &path) {
                     "); nothing is overwritten, so name a new directory");
 }
 
-void peft::removeFiles(const std::string &directory) {
-  const auto names = listDirectory(directory);
-  if (!names.ok())
-    return;
-  for (const std::string &name : *names)
-    ::unlink(joinPath(directory, name).c_str());
+Status peft::fillNewDirectory(const std::string &directory,
+                              const std::function<Status()> &write) {
+  const bool existed = isDirectory(directory);
+  PEFT_TRY(createDirectory(directory));
+  Status status = write();
+  if (status.ok())
+    return status;
+  if (const auto names = listDirectory(directory); names.ok())
+    for (const std::string &name : *names)
+      ::unlink(joinPath(directory, name).c_str());
+  if (!existed)
+    ::rmdir(directory.c_str());
+  return status;
 }
 
 Status peft::writeModelTensors(std::map<std::string, TensorToWrite> tensors,

@@ -321,7 +321,6 @@ Status Merger::addTensors() {
 
 /// config.json comes last: without it the directory is no model.
 Status Merger::write() {
-  PEFT_TRY(createDirectory(options.output));
   PEFT_TRY(writeModelTensors(std::move(tensors), options.output,
                              options.shardBytes));
   PEFT_TRY(copyCompanions(model, options.output));
@@ -339,10 +338,7 @@ Expected<MergeReport> Merger::run(const ScaleOfModule &scaleOf) {
   PEFT_TRY(resolveTied());
   PEFT_TRY(checkTensors());
   PEFT_TRY(addTensors());
-  if (Status status = write(); !status.ok()) {
-    removeFiles(options.output);
-    return status;
-  }
+  PEFT_TRY(fillNewDirectory(options.output, [this] { return write(); }));
   return report;
 }
 

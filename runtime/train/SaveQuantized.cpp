@@ -102,11 +102,7 @@ public:
 
   Status run() {
     PEFT_ASSIGN(formats, chooseFormats(plan, model));
-    PEFT_TRY(createDirectory(directory));
-    if (Status status = write(); !status.ok()) {
-      removeFiles(directory);
-      return status;
-    }
+    PEFT_TRY(fillNewDirectory(directory, [this] { return write(); }));
     console.print("wrote", directory + ": " + std::to_string(formats.size()) +
                                " weights as " +
                                formats.begin()->second.describe());

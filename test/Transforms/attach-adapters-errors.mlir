@@ -1,6 +1,6 @@
 // One bad config a line, and its message below it.
 // RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ["q_proj", "nothing"]}}' 2>&1 | FileCheck %s --check-prefix=CASE0
-// CASE0: error: {{.*}}target_modules: 'nothing' matches no module of the model
+// CASE0: error: {{.*}}target_modules: 'nothing' matches no module of the model; its linear modules are down_proj, k_proj, lm_head, q_proj
 // RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": "nothing.*"}}' 2>&1 | FileCheck %s --check-prefix=CASE1
 // CASE1: error: {{.*}}target_modules: 'nothing.*' matches no module of the model
 // RUN: not peft-opt %s --peft-attach-adapters='config={{"peft_type": "LORA", "target_modules": ".*q_proj|.*nothing"}}' 2>&1 | FileCheck %s --check-prefix=CASE2

@@ -14,7 +14,7 @@
 // BLOCK: error: a block of 0 elements is not between 1 and 2147483647
 // NOTHING: error: no frozen weight was chosen to be stored as nf4: check --quantize-include
 // REGEX: error: {{.*}}(
-// STORED: error: is stored as '!qw.fp4<block = 64>', asked for is '!qw.nf4<block = 64>': codes cannot be turned into other codes
+// STORED: error: is stored as fp4 in blocks of 64, asked for is nf4 in blocks of 64: codes cannot be turned into other codes
 // SAME: nn.param @q.weight : tensor<8x8x!qw.fp4<block = 64>>{{$}}
 // CONVERT: error: is stored as '!qw.fp4<block = 64>', which is not turned into bf16
 // TRAIN: error: is stored as '!qw.fp4<block = 64>' and cannot train

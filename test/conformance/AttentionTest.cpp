@@ -146,6 +146,11 @@ struct Reference {
 
 double larger(uint64_t seed, uint64_t i) { return 3 * uniform(seed, i); }
 
+/// Beyond what f16 holds, where the type is not f16.
+double largeGradient(DType type, uint64_t i) {
+  return uniform(3, i) * (type == DType::f16 ? 1 : 1e6);
+}
+
 void checkForward(std::initializer_list<DType> types) {
   for (DType type : types)
     for (const Shape &shape : shapes) {
@@ -179,7 +184,8 @@ void checkBackward(std::initializer_list<DType> types) {
           .input("k", type, shape.rows(), shape.keyWidth(),
                  [](uint64_t i) { return larger(2, i); })
           .input("v", type, shape.rows(), shape.keyWidth())
-          .input("d_o", type, shape.rows(), shape.width());
+          .input("d_o", type, shape.rows(), shape.width(),
+                 [&](uint64_t i) { return largeGradient(type, i); });
       Reference reference(shape, launch);
       reference.grad = launch.before("d_o");
       reference.compute();

@@ -69,6 +69,15 @@ std::optional<Format> peftc::qw::formatOf(Type element) {
       .Default([](Type) { return std::nullopt; });
 }
 
+std::string Format::describe() const {
+  std::string text = nameOf(kind).str();
+  if (block)
+    text += " in blocks of " + std::to_string(block);
+  if (nested)
+    text += ", nested " + std::to_string(nested);
+  return text;
+}
+
 Type peftc::qw::typeOf(MLIRContext *context, const Format &format) {
   switch (format.kind) {
   case Format::Kind::nf4:

@@ -10,6 +10,7 @@
 #include "peft/ModelDirectory.h"
 #include "peft/Safetensors.h"
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -22,8 +23,10 @@ constexpr uint64_t shardBytes = 5'000'000'000;
 /// Error usage unless `path` can become a new directory: absent or empty.
 Status checkNewDirectory(const std::string &path);
 
-/// Removes the files of a directory that was new, after writing failed.
-void removeFiles(const std::string &directory);
+/// Makes a directory that checkNewDirectory() lets pass and fills it by `write`.
+/// If that fails, what was made is removed again.
+Status fillNewDirectory(const std::string &directory,
+                        const std::function<Status()> &write);
 
 /// Writes model.safetensors, or shards of at most `limit` bytes (a larger
 /// tensor has one of its own) in the order of names and their index. Removes

@@ -33,6 +33,8 @@ struct Format {
   /// Scales of a tensor [rows, columns], and nested scales.
   int64_t scales(int64_t rows, int64_t columns) const;
   int64_t nestedScales(int64_t rows, int64_t columns) const;
+  /// "nf4 in blocks of 64, nested 256", as peft-run says it.
+  std::string describe() const;
 };
 
 /// The format of an element type; nothing if it is not quantized.
