@@ -90,7 +90,7 @@ def load_in_peft(model_directory, adapter):
 def greedy(model, prompts, count):
     """Answers without the token that ends them; llama's config has one by
     default."""
-    end = model.config.eos_token_id
+    end = model.config.get_text_config().eos_token_id
     answers = []
     for prompt in prompts:
         ids = torch.tensor([prompt])
@@ -135,8 +135,8 @@ def attempt(label, counts, test, *arguments):
             test(*arguments, directory)
         print(f"PASS {label}", flush=True)
         counts["passed"] += 1
-    except (run_golden.Failure, AssertionError, OSError, KeyError) as failure:
-        print(f"FAIL {label}: {failure}", flush=True)
+    except Exception as failure:  # whatever a new version of a library raises
+        print(f"FAIL {label}: {type(failure).__name__}: {failure}", flush=True)
         counts["failed"] += 1
 
 

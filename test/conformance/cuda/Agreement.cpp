@@ -52,6 +52,7 @@ public:
   explicit CudaRun(Case &launch, bool isOpen = true,
                    const cuda::FaultSlot &before = {})
       : launch(launch), open(bytesOf(int32_t(isOpen ? 1 : 0))),
+        fresh(isOpen ? 0xff : 0x33),
         faultMemory(bytesOf(before)) {
     launch.prepare();
     bind();
@@ -98,7 +99,7 @@ public:
     EXPECT_EQ(fault.kind, 0) << launch.spec->name << " with a closed gate";
     if (!byLibrary())
       EXPECT_EQ(workspace->content(),
-                std::vector<std::byte>(workspace->size(), std::byte{0xff}))
+                std::vector<std::byte>(workspace->size(), std::byte(fresh)))
           << launch.spec->name << " with a closed gate wrote its workspace";
   }
 
@@ -125,7 +126,7 @@ private:
     if (!workspace || workspace->size() != launch.cudaBytes)
       workspace = std::make_unique<Allocation>(
           std::vector<std::byte>(launch.cudaBytes));
-    workspace->fill(0xff);
+    workspace->fill(fresh);
   }
 
   const Case::Stored &stored(size_t operand) const {
@@ -213,6 +214,9 @@ private:
 
   Case &launch;
   Allocation open, faultMemory;
+  /// What the workspace holds before: NaNs, or behind a closed gate numbers that
+  /// an output would not hold by chance.
+  const uint8_t fresh;
   cuda::FaultSlot fault;
   std::vector<std::unique_ptr<Allocation>> memory;
   std::vector<cuda::Operand> bound;

@@ -121,6 +121,19 @@ TEST_F(Conformance, linear_lora_dx) {
   });
 }
 
+/// A bias is rounded to the compute type, also where nothing else starts a sum.
+TEST(LinearStart, isTheRoundedBias) {
+  const Sizes of = sizes[1];
+  for (DType type : computeTypes) {
+    Case launch("linear_fwd");
+    launch.input("x", type, of.m, of.k, [](uint64_t) { return 0.0; })
+        .input("w", type, of.n, of.k)
+        .input("bias", DType::f32, 1, of.n)
+        .output("y", DType::f32, of.m, of.n);
+    launch.slack(0).expectSameBits();
+  }
+}
+
 /// Codes become a weight in the workspace first.
 TEST(QuantizedLinear, agrees) {
   const Sizes of = sizes[1];
@@ -208,7 +221,31 @@ TEST_F(Conformance, lora_down_dw) {
   });
 }
 
-/// More rows than one part takes.
+/// More rows than one part takes, added to what is there.
+TEST(LinearGradient, isAddedInParts) {
+  for (DType type : computeTypes) {
+    Case launch("linear_dw");
+    launch.input("dy", type, 2500, 9)
+        .input("x", type, 2500, 40)
+        .input("dw", DType::f32, 9, 40);
+    launch.slack(40).expectSameBits();
+  }
+}
+
+/// Numbers that f16 does not hold.
+TEST(LoraDown, hasTheRangeOfBF16) {
+  const Sizes of = sizes[1];
+  Case launch("lora_down_fwd");
+  launch
+      .input("x", DType::bf16, of.m, of.k,
+             [](uint64_t i) { return 1e6 * uniform(1, i); })
+      .input("a", DType::f32, of.r, of.k)
+      .output("t", DType::bf16, of.m, of.r);
+  dropOut(launch, of, {-1, 0}, true);
+  launch.slack(4).expectSameBits();
+}
+
+/// More rows than one part takes, under dropout.
 TEST(LoraGradient, isAddedInParts) {
   for (DType type : computeTypes) {
     Case launch("lora_down_dw");
