@@ -73,6 +73,17 @@ template <typename T, unsigned count> struct alignas(sizeof(T) * count) Pack {
   T value[count];
 };
 
+/// The pack that begins at `first`. Where it is copied from or to, the host build
+/// checks the address of this reference; of a plain copy it does not.
+template <unsigned count, typename T>
+__device__ inline const Pack<T, count> &packAt(const T *first) {
+  return *reinterpret_cast<const Pack<T, count> *>(first);
+}
+template <unsigned count, typename T>
+__device__ inline Pack<T, count> &packAt(T *first) {
+  return *reinterpret_cast<Pack<T, count> *>(first);
+}
+
 /// How many elements a thread takes at once where addresses allow it.
 constexpr unsigned packSize = 8;
 
@@ -91,8 +102,8 @@ struct FloatsIn {
 
   template <typename T, unsigned n>
   __device__ void loadAs(uint64_t index, float (&to)[n]) const {
-    const Pack<T, n> pack = *reinterpret_cast<const Pack<T, n> *>(
-        reinterpret_cast<const T *>(data) + index);
+    const Pack<T, n> pack =
+        packAt<n>(reinterpret_cast<const T *>(data) + index);
     for (unsigned i = 0; i < n; ++i)
       to[i] = toFloat(pack.value[i]);
   }
@@ -125,7 +136,7 @@ struct FloatsOut {
     Pack<T, n> pack;
     for (unsigned i = 0; i < n; ++i)
       pack.value[i] = fromFloat<T>(from[i]);
-    *reinterpret_cast<Pack<T, n> *>(reinterpret_cast<T *>(data) + index) = pack;
+    packAt<n>(reinterpret_cast<T *>(data) + index) = pack;
   }
   template <unsigned n>
   __device__ void store(uint64_t index, const float (&from)[n]) const {

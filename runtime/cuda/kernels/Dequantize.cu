@@ -27,13 +27,13 @@ __device__ void decode(const QuantizedIn &weight, uint64_t i, float scale,
                        const float *table, float (&to)[n]) {
   int codes[n];
   if (weight.bytes) {
-    const auto pack =
-        *reinterpret_cast<const Pack<int8_t, n> *>(weight.codes + i);
+    const Pack<int8_t, n> pack =
+        packAt<n>(reinterpret_cast<const int8_t *>(weight.codes + i));
     for (unsigned j = 0; j < n; ++j)
       codes[j] = pack.value[j];
   } else {
-    const auto pack =
-        *reinterpret_cast<const Pack<uint8_t, n / 2> *>(weight.codes + i / 2);
+    const Pack<uint8_t, n / 2> pack = packAt<n / 2>(
+        reinterpret_cast<const uint8_t *>(weight.codes + i / 2));
     for (unsigned j = 0; j < n / 2; ++j) {
       codes[2 * j] = pack.value[j] >> 4;
       codes[2 * j + 1] = pack.value[j] & 15;

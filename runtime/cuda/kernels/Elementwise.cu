@@ -124,7 +124,7 @@ struct FillZero {
   uint16_t *y;
 
   template <unsigned n> __device__ void at(uint64_t i) const {
-    *reinterpret_cast<Pack<uint16_t, n> *>(y + i) = {};
+    packAt<n>(y + i) = {};
   }
 };
 

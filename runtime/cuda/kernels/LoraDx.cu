@@ -91,7 +91,7 @@ __device__ inline void storeFour(Out *out, const float (&values)[4],
 #pragma unroll
     for (unsigned i = 0; i < 4; ++i)
       pack.value[i] = fromFloat<Out>(values[i]);
-    *reinterpret_cast<Pack<Out, 4> *>(out) = pack;
+    packAt<4>(out) = pack;
     return;
   }
 #pragma unroll

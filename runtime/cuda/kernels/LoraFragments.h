@@ -30,8 +30,7 @@ __device__ inline Values<count> loadValues(const S *row, uint64_t first,
     constexpr unsigned width = count < wide ? count : wide;
 #pragma unroll
     for (unsigned i = 0; i < count; i += width) {
-      const auto pack =
-          *reinterpret_cast<const Pack<S, width> *>(row + first + i);
+      const Pack<S, width> pack = packAt<width>(row + first + i);
 #pragma unroll
       for (unsigned j = 0; j < width; ++j)
         values.v[i + j] = toFloat(pack.value[j]);

@@ -23,8 +23,7 @@ __device__ double squaresOf(const float *x, uint64_t elements) {
   const uint64_t whole = elements / squaresWidth * squaresWidth;
   for (uint64_t i = threadIdx.x * squaresWidth; i < whole;
        i += blockDim.x * squaresWidth) {
-    const Pack<float, squaresWidth> values =
-        *reinterpret_cast<const Pack<float, squaresWidth> *>(x + i);
+    const Pack<float, squaresWidth> values = packAt<squaresWidth>(x + i);
     for (unsigned j = 0; j < squaresWidth; ++j)
       sum = fma(double(values.value[j]), double(values.value[j]), sum);
   }
