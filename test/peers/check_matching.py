@@ -47,7 +47,12 @@ MODELS = [
 NAMES = (
     "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj self_attn.q_proj"
     " model.layers.1.mlp.up_proj layers.2.self_attn.o_proj 0.self_attn.v_proj"
-    " lm_head qkv_proj mlp.gate_up_proj"
+    " lm_head"
+).split()
+FUSED_NAMES = (
+    "qkv_proj o_proj gate_up_proj down_proj self_attn.qkv_proj"
+    " model.layers.1.mlp.gate_up_proj layers.2.self_attn.o_proj 0.mlp.down_proj"
+    " lm_head"
 ).split()
 ODD_NAMES = "proj embed_tokens self_attn act_fn norm q_norm nothing".split()
 EXPRESSIONS = [
@@ -85,12 +90,12 @@ def sometimes(draw, share, value):
     return value() if draw.random() < share else None
 
 
-def random_names(draw, odd=0.08):
-    names = draw.sample(NAMES, draw.randint(1, 4))
+def random_names(draw, known, odd=0.08):
+    names = draw.sample(known, draw.randint(1, 4))
     return [draw.choice(ODD_NAMES) if draw.random() < odd else n for n in names]
 
 
-def random_targets(draw):
+def random_targets(draw, known):
     kind = draw.random()
     if kind < 0.1:
         return None
@@ -98,22 +103,23 @@ def random_targets(draw):
         return "all-linear"
     if kind < 0.5:
         return draw.choice(EXPRESSIONS)
-    return random_names(draw)
+    return random_names(draw, known)
 
 
-def random_config(draw):
+def random_config(draw, known):
+    """`known`: names of the model's linear modules."""
     config = {
         "peft_type": "LORA",
         "r": draw.choice([1, 2, 4]),
         "lora_alpha": draw.choice([1, 3, 8]),
-        "target_modules": random_targets(draw),
+        "target_modules": random_targets(draw, known),
         "use_rslora": draw.random() < 0.3,
         "bias": draw.choice(["none", "none", "all", "lora_only"]),
         "init_lora_weights": draw.choice([True, True, False, "gaussian"]),
     }
     options = {
         "exclude_modules": (0.2, lambda: draw.choice(
-            [random_names(draw, 0), draw.choice(EXPRESSIONS)])),
+            [random_names(draw, known, 0), draw.choice(EXPRESSIONS)])),
         "layers_to_transform": (0.2, lambda: draw.choice(
             [0, 2, [1], [0, 2], [1, 5]])),
         "layers_pattern": (0.1, lambda: draw.choice(
@@ -239,10 +245,12 @@ def main():
             subprocess.run([f"{arguments.bin}/peftc", "import",
                             f"{path}/config.json", "-o", f"{path}.mlir"],
                            check=True, stdout=subprocess.DEVNULL)
-            models.append((f"{path}.mlir", AutoConfig.from_pretrained(path)))
+            names = FUSED_NAMES if extra["model_type"] == "phi3" else NAMES
+            models.append((f"{path}.mlir", AutoConfig.from_pretrained(path), names))
         for _ in range(arguments.count):
-            config = random_config(draw)
-            result = check(arguments.bin, *draw.choice(models), config)
+            model, model_config, names = draw.choice(models)
+            config = random_config(draw, names)
+            result = check(arguments.bin, model, model_config, config)
             agreed += result == ""
             stricter += result == "stricter"
             refused += result == "both refuse"
