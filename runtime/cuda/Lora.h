@@ -23,12 +23,10 @@ Status loraDownGroupFwdMasked(const Call &call);
 /// cudaMaskedSums bytes of ours.
 Status loraDownDwMasked(const Call &call);
 
-/// The first half of linear_lora_dx: out = init + mask(dt a), [m, k] in any
-/// float type; dy w is then added to it. `out` may be the call's init. Rows
-/// past the count stay. No workspace.
+/// The first half of linear_lora_dx: out = init + mask(dt a), [m, k] f32; dy w
+/// is then added to it. `out` may be the call's init. Rows past the count stay.
+/// No workspace.
 Status loraDxMasked(const Call &call, const Operand &out);
-/// The same into the call's dx.
-Status loraDxMasked(const Call &call);
 
 } // namespace peft::cuda
 

@@ -61,9 +61,9 @@ public:
 
   /// `look` sees the device when both entries have run.
   Trial(const AttentionSizes &sizes, Expected<std::unique_ptr<Device>> opened,
-        Rows rows, const Look &look = {})
+        Rows rows, const Look &look = {}, int32_t gate = 1)
       : plan(attentionPlan(sizes)), device(std::move(*opened)) {
-    run(sizes, rows);
+    run(sizes, rows, gate);
     if (status.ok() && look)
       look(*device);
     device = nullptr;
@@ -98,7 +98,7 @@ public:
   std::vector<LedgerRow> ledger;
 
 private:
-  void run(const AttentionSizes &sizes, Rows rows) {
+  void run(const AttentionSizes &sizes, Rows rows, int32_t gate) {
     status = device->load(plan, {});
     if (!status.ok())
       return;
@@ -114,6 +114,8 @@ private:
         segments[i] = -1;
     }
     write("segments", std::as_bytes(std::span(segments)));
+    if (sizes.predicated)
+      write("gate", std::as_bytes(std::span(&gate, 1)));
     for (uint32_t entry : {0, 1})
       check(device->run(entry));
     check(device->finish());
@@ -186,6 +188,23 @@ TEST(LibraryAttention, givesWhatTheCpuGives) {
       check(cpu.status);
       expectNear(card, cpu);
     }
+}
+
+TEST(LibraryAttention, runsIffItsPredicateIsOpen) {
+  for (bool segments : {false, true})
+    for (const char *mode : {"graph", "direct"})
+      for (int32_t gate : {0, 1}) {
+        Setting setting("PEFT_CUDA", mode);
+        const AttentionSizes sizes{.segments = segments, .predicated = true};
+        Trial card(sizes, openCard(), Rows::whole, {}, gate);
+        Trial cpu(sizes, createCpuDevice({}), Rows::whole, {}, gate);
+        check(card.status);
+        check(cpu.status);
+        expectNear(card, cpu);
+        for (double value : card.values("o"))
+          if (!gate)
+            EXPECT_EQ(value, 0) << mode;
+      }
 }
 
 /// Our own kernel does what the library cannot, with the bits it always has.

@@ -13,6 +13,7 @@ struct AttentionSizes {
   bool segments = true;
   int64_t engine = 1; ///< of both launches
   double softcap = 0;
+  bool predicated = false; ///< both launches run if "gate" is above 0
 
   uint64_t rows() const { return batch * seq; }
 };
@@ -40,14 +41,22 @@ inline Plan attentionPlan(const AttentionSizes &of) {
       {"window", of.window},             {"scale", 0.3},
       {"engine", of.engine},
       {"softcap", of.softcap}};
+  Predicate predicate;
+  if (of.predicated) {
+    builder.persistent("gate", DType::i32, {1}, BufferClass::scalar);
+    predicate = {builder.index("gate"), 0};
+  }
   builder.entry("forward");
-  builder.launch(0, "attention_fwd", {"q", "k", "v", segments, "o", "lse"},
-                 attributes);
+  builder
+      .launch(0, "attention_fwd", {"q", "k", "v", segments, "o", "lse"},
+              attributes)
+      .predicate = predicate;
   builder.entry("backward");
-  builder.launch(
-      0, "attention_bwd",
-      {"q", "k", "v", "o", "d_o", "lse", segments, "dq", "dk", "dv"},
-      attributes);
+  builder
+      .launch(0, "attention_bwd",
+              {"q", "k", "v", "o", "d_o", "lse", segments, "dq", "dk", "dv"},
+              attributes)
+      .predicate = predicate;
   return builder.finish();
 }
 

@@ -170,6 +170,22 @@ TEST(CudaProgram, productsUnderOnePredicateAreOneConditionalBlock) {
   EXPECT_EQ(program.blocks[1].predicate.above, 1);
 }
 
+TEST(CudaProgram, predicatesOfTwoValuesAreTwoBlocks) {
+  PlanBuilder builder;
+  addTinyState(builder);
+  addTinyMicroStep(builder);
+  builder.persistent("other", DType::i32, {1}, BufferClass::scalar);
+  builder.entry("update");
+  for (const char *value : {"apply", "other"}) {
+    const std::string to = std::string("y of ") + value;
+    builder.persistent(to, DType::f32, {4, 4}, BufferClass::activation);
+    builder.launch(0, "linear_fwd", {"out", "out", "", "", "", to}).predicate =
+        {builder.index(value), 0};
+  }
+  EXPECT_EQ(texts(programOf(builder.finish(), "update")),
+            (Texts{"0: linear_fwd", "0: linear_fwd"}));
+}
+
 //===----------------------------------------------------------------------===//
 // Memory beside the arenas
 //===----------------------------------------------------------------------===//

@@ -88,10 +88,8 @@ Expected<Call> BoundProgram::bind(const Places &places, uint32_t entry,
   if (const AttentionChoice *choice = places.attention->find(entry, item))
     need = std::max(need, choice->needBytes());
   setWorkspace(places, source.stream, launch, need, call);
-  if (launch.predicate.buffer != none) {
-    PEFT_ASSIGN(Operand value, operandOf(places, launch.predicate.buffer));
-    call.gate = {value.as<const int32_t>(), launch.predicate.above};
-  }
+  PEFT_ASSIGN(Operand value, operandOf(places, launch.predicate.buffer));
+  call.gate = {value.as<const int32_t>(), launch.predicate.above};
   call.fault = faultSlot(places, entry, item);
   call.libraries = places.libraries;
   return call;

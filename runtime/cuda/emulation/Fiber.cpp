@@ -102,8 +102,9 @@ Fiber::~Fiber() {
 
 void Fiber::prepare(void (*entry)()) {
 #ifdef PEFT_ADDRESS_SANITIZER
-  // An abandoned kernel leaves its frames marked.
-  __asan_unpoison_memory_region(memory + guardBytes, stackBytes);
+  if (marked)
+    __asan_unpoison_memory_region(memory + guardBytes, stackBytes);
+  marked = false;
   fakeStack = nullptr;
 #endif
   // As if `entry` had been called and had called peftSwitchStack: at its first
@@ -151,6 +152,7 @@ void Fiber::suspend() {
 }
 
 void Fiber::abandon() {
+  marked = true;
 #ifdef PEFT_THREAD_SANITIZER
   // What it did happened before whatever follows; its calls never return.
   void *current = __tsan_get_current_fiber();

@@ -32,6 +32,7 @@ private:
   std::byte *memory = nullptr; ///< a guard page, then the stack
   void *stackPointer = nullptr;
   [[maybe_unused]] void *fakeStack = nullptr;   ///< of the address sanitizer
+  [[maybe_unused]] bool marked = false; ///< it knows frames that are no more
   [[maybe_unused]] void *threadState = nullptr; ///< of the thread sanitizer
 };
 

@@ -20,8 +20,7 @@ template <typename T> struct DxOperands {
   const T *dt;
   Weight a;
   const float *init; ///< or null
-  std::byte *out;
-  DType outType;
+  float *out;
   Dropout dropout;
   RowLimit limit;
   FaultSlot *fault;
@@ -82,22 +81,17 @@ __device__ inline void addRanks(float (&sums)[8][4], const DxOperands<T> &at,
   }
 }
 
-/// Four features in a row, in whatever type `out` has.
-template <typename Out>
-__device__ inline void storeFour(Out *out, const float (&values)[4],
+/// Four features in a row.
+__device__ inline void storeFour(float *out, const float (&values)[4],
                                  unsigned count, bool aligned) {
   if (aligned && count == 4) {
-    Pack<Out, 4> pack;
-#pragma unroll
-    for (unsigned i = 0; i < 4; ++i)
-      pack.value[i] = fromFloat<Out>(values[i]);
-    packAt<4>(out) = pack;
+    packAt<4>(out) = {values[0], values[1], values[2], values[3]};
     return;
   }
 #pragma unroll
   for (unsigned i = 0; i < 4; ++i)
     if (i < count)
-      out[i] = fromFloat<Out>(values[i]);
+      out[i] = values[i];
 }
 
 /// Masks the sums of 16 rows, adds init and stores.
@@ -134,15 +128,7 @@ __device__ inline void finishRows(const float (&sums)[8][4],
       }
       const unsigned count =
           columns - feature < 4 ? unsigned(columns - feature) : 4;
-      if (at.outType == DType::f32)
-        storeFour(reinterpret_cast<float *>(at.out) + element, values, count,
-                  aligned);
-      else if (at.outType == DType::bf16)
-        storeFour(reinterpret_cast<BF16 *>(at.out) + element, values, count,
-                  aligned);
-      else
-        storeFour(reinterpret_cast<F16 *>(at.out) + element, values, count,
-                  aligned);
+      storeFour(at.out + element, values, count, aligned);
     }
   }
 }
@@ -192,8 +178,7 @@ template <typename T> Status runFor(const Call &call, const Operand &out) {
       call[dt].as<T>(),
       weightOf(call[a]),
       call[init].as<float>(),
-      out.data,
-      out.type,
+      out.as<float>(),
       readDropout(call,
                   {index, seed, step, first_row, dropout, module_key, seq}),
       {call[count].as<int32_t>(), call.integer(row_start), call[dt].rows},
@@ -233,10 +218,6 @@ Status loraDxMasked(const Call &call, const Operand &out) {
   default:
     return runPlain(call, out);
   }
-}
-
-Status loraDxMasked(const Call &call) {
-  return loraDxMasked(call, call[kernels::linear_lora_dx::dx]);
 }
 
 } // namespace peft::cuda

@@ -42,7 +42,7 @@ bool conflict(const std::vector<ByteAccess> &a,
 }
 
 bool samePredicate(const Predicate &a, const Predicate &b) {
-  return a.buffer == b.buffer && (a.buffer == none || a.above == b.above);
+  return a.buffer == b.buffer && a.above == b.above;
 }
 
 class Builder {

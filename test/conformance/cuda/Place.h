@@ -11,6 +11,7 @@
 #include "cuda/Call.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,8 @@ namespace peft::conformance {
 class Allocation {
 public:
   explicit Allocation(const std::vector<std::byte> &content);
+  /// Its bytes may be anything.
+  explicit Allocation(size_t bytes);
   ~Allocation();
   Allocation(const Allocation &) = delete;
   Allocation &operator=(const Allocation &) = delete;
@@ -29,6 +32,9 @@ public:
   std::byte *data() const { return static_cast<std::byte *>(memory); }
   size_t size() const { return bytes; }
   void fill(int value);
+  /// Whether every byte is `value`. Workspaces are large: where it can be, it is
+  /// asked in place.
+  bool holdsOnly(uint8_t value) const;
   std::vector<std::byte> content() const;
 
 private:

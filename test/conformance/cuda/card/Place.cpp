@@ -116,12 +116,15 @@ Status runAttention(size_t number, const cuda::Call &call) {
 
 } // namespace
 
+Allocation::Allocation(size_t bytes) : bytes(bytes) {
+  if (bytes)
+    require(cuda::answer(cudaMalloc(&memory, bytes), "cudaMalloc"));
+}
+
 Allocation::Allocation(const std::vector<std::byte> &content)
-    : bytes(content.size()) {
-  if (bytes == 0)
-    return;
-  require(cuda::answer(cudaMalloc(&memory, bytes), "cudaMalloc"));
-  require(copy(memory, content.data(), bytes));
+    : Allocation(content.size()) {
+  if (bytes)
+    require(copy(memory, content.data(), bytes));
 }
 
 Allocation::~Allocation() {
@@ -133,6 +136,10 @@ void Allocation::fill(int value) {
   if (bytes)
     require(cuda::answer(cudaMemsetAsync(memory, value, bytes, stream),
                          "cudaMemsetAsync"));
+}
+
+bool Allocation::holdsOnly(uint8_t value) const {
+  return content() == std::vector<std::byte>(bytes, std::byte(value));
 }
 
 std::vector<std::byte> Allocation::content() const {

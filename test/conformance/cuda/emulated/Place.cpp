@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <set>
 
 namespace peft::conformance {
@@ -27,9 +28,14 @@ constexpr Named orders[] = {
 
 } // namespace
 
+Allocation::Allocation(size_t bytes) : bytes(bytes) {
+  if (bytes && posix_memalign(&memory, 64, bytes) != 0)
+    throw std::bad_alloc();
+}
+
 Allocation::Allocation(const std::vector<std::byte> &content)
-    : bytes(content.size()) {
-  if (bytes && posix_memalign(&memory, 64, bytes) == 0)
+    : Allocation(content.size()) {
+  if (bytes)
     std::memcpy(memory, content.data(), bytes);
 }
 
@@ -38,6 +44,11 @@ Allocation::~Allocation() { std::free(memory); }
 void Allocation::fill(int value) {
   if (bytes)
     std::memset(memory, value, bytes);
+}
+
+bool Allocation::holdsOnly(uint8_t value) const {
+  return bytes == 0 || (data()[0] == std::byte(value) &&
+                        std::memcmp(data(), data() + 1, bytes - 1) == 0);
 }
 
 std::vector<std::byte> Allocation::content() const {
