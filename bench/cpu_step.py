@@ -1,7 +1,8 @@
 """One LoRA training step: peft-run beside PyTorch + PEFT, on this CPU.
 
 usage: cpu_step.py --bin DIR --smollm2 DIR [--quick] [-o FILE.json] [--base nf4]
-       [--only NAME] [--compute bf16|f32] [--threads N] [--isa ISA]
+       [--only NAME] [--compute bf16|f32] [--threads N] [--isa ISA] [--alone]
+       [--rounds N] [--steps N]
 
 Same weights, same adapter, same tokens (all of them trained), rank 16 on all
 linear layers, AdamW, clipping. Each round runs one process of PyTorch and one of
@@ -119,6 +120,7 @@ class Run:
         )
         self.base = ["--base", options.base, "--double-quant"] if options.base else []
         self.work = f"{directory}/{name}-{compute}"
+        self.cache = {"XDG_CACHE_HOME": f"{self.work}/cache"}
         os.makedirs(self.work, exist_ok=True)
 
     def prepare(self, steps):
@@ -180,14 +182,13 @@ class Run:
         """A step's time over that of its GEMM and attention launches alone,
         replayed in the same process."""
         text, _ = measure(
-            self.our_command(steps) + ["--profile", "--json"], {}
+            self.our_command(steps) + ["--profile", "--json"], self.cache
         )
         summary = json.loads(text[text.index("{") :])
         return summary["step_seconds"] / summary["core_seconds"]
 
     def our_steps(self, steps, plan="step"):
-        cache = {"XDG_CACHE_HOME": f"{self.work}/cache"}
-        _, resident = measure(self.our_command(steps, plan), cache)
+        _, resident = measure(self.our_command(steps, plan), self.cache)
         with open(f"{self.work}/out/metrics.jsonl") as file:
             lines = [json.loads(line) for line in file]
         seconds = [line["step_seconds"] for line in lines]

@@ -26,6 +26,7 @@ def load_base(options):
     dtype = torch.bfloat16 if options.compute == "bf16" else torch.float32
     quantized = {}
     if options.base:
+        quantized["device_map"] = options.device
         quantized["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=options.base,

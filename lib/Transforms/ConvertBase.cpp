@@ -35,9 +35,9 @@ struct ConvertBasePass : public peftc::impl::ConvertBaseBase<ConvertBasePass> {
           parameter.getJoined() ||
           stored.getElementType() == element)
         continue;
-      if (qw::isQuantized(stored.getElementType())) {
+      if (auto format = qw::formatOf(stored.getElementType())) {
         parameter.emitError()
-            << "is stored as " << stored.getElementType()
+            << "is stored as " << format->describe()
             << ", which is not turned into " << type
             << ": leave --base out, or start from the weights before "
                "quantization";

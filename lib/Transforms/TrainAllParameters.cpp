@@ -12,10 +12,10 @@ namespace peftc {
 } // namespace peftc
 
 LogicalResult peftc::checkTrainable(nn::ParamOp param) {
-  Type element = param.getTensorType().getElementType();
-  if (!qw::isQuantized(element))
+  auto format = qw::formatOf(param.getTensorType().getElementType());
+  if (!format)
     return success();
-  return param.emitError() << "is stored as " << element
+  return param.emitError() << "is stored as " << format->describe()
                            << " and cannot train; train LoRA adapters on it, "
                               "or start from the weights before quantization";
 }

@@ -6,6 +6,7 @@
 #include "peft/QuantizedTensor.h"
 
 #include <list>
+#include <map>
 
 using namespace peft;
 
@@ -14,9 +15,9 @@ namespace {
 constexpr const char *hint =
     "; the plan was made for another model: compile it for this one";
 
-/// Up to so many bytes of a tensor are read, not mapped: what is around a mapped
-/// one may become resident with it, on Linux 6.18 up to 2 MiB, and the norms of
-/// a model whose linear weights are quantized on load lie among those.
+/// Of a model that is quantized on load, tensors of up to so many bytes are read,
+/// not mapped: they lie among weights that no plan has, and what is around a
+/// mapped tensor may become resident with it, since Linux 6.18 up to 2 MiB.
 constexpr uint64_t smallTensor = 64 << 10;
 
 /// What keeps the bytes of bound weights in place.
@@ -118,6 +119,8 @@ public:
     for (uint32_t i = 0; i < plan.weights.size(); ++i)
       PEFT_TRY(bind(i));
     PEFT_TRY(quantize());
+    if (!pending.empty())
+      PEFT_TRY(readSmall());
     PEFT_TRY(checkSizes());
     bound.owner = std::move(owner);
     return std::move(bound);
@@ -136,19 +139,30 @@ private:
       return {};
     const ModelDirectory::Tensor tensor = model.find(weight.name);
     PEFT_TRY(compare(weight, tensor).in(where(model, weight)));
-    if (tensor.header->byteCount() <= smallTensor)
-      return read(index, tensor);
     PEFT_ASSIGN(bound.bytes[index], owner->files.bytes(tensor));
     return {};
   }
 
-  Status read(uint32_t index, const ModelDirectory::Tensor &tensor) {
-    std::vector<std::byte> &bytes =
-        owner->small.emplace_back(tensor.header->byteCount());
-    bound.bytes[index] = bytes;
-    PEFT_ASSIGN(const InputFile file, InputFile::open(tensor.shard->path));
-    return file.read(tensor.shard->header.dataOffset + tensor.header->begin,
-                     bytes);
+  Status readSmall() {
+    std::map<std::string, InputFile> files;
+    for (uint32_t i = 0; i < plan.weights.size(); ++i) {
+      if (plan.weights[i].part != WeightPart::whole ||
+          bound.bytes[i].size() > smallTensor)
+        continue;
+      const ModelDirectory::Tensor tensor = model.find(plan.weights[i].name);
+      const std::string &path = tensor.shard->path;
+      auto file = files.find(path);
+      if (file == files.end()) {
+        PEFT_ASSIGN(InputFile opened, InputFile::open(path));
+        file = files.emplace(path, std::move(opened)).first;
+      }
+      std::vector<std::byte> &bytes =
+          owner->small.emplace_back(bound.bytes[i].size());
+      bound.bytes[i] = bytes;
+      PEFT_TRY(file->second.read(
+          tensor.shard->header.dataOffset + tensor.header->begin, bytes));
+    }
+    return {};
   }
 
   Status bindParts(uint32_t codes, const QuantizedTensor &tensor,

@@ -16,8 +16,8 @@
 // REGEX: error: {{.*}}(
 // STORED: error: is stored as fp4 in blocks of 64, asked for is nf4 in blocks of 64: codes cannot be turned into other codes
 // SAME: nn.param @q.weight : tensor<8x8x!qw.fp4<block = 64>>{{$}}
-// CONVERT: error: is stored as '!qw.fp4<block = 64>', which is not turned into bf16
-// TRAIN: error: is stored as '!qw.fp4<block = 64>' and cannot train
+// CONVERT: error: is stored as fp4 in blocks of 64, which is not turned into bf16
+// TRAIN: error: is stored as fp4 in blocks of 64 and cannot train
 
 //--- one.mlir
 nn.param @q.weight : tensor<8x8xbf16>

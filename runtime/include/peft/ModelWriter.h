@@ -24,7 +24,7 @@ constexpr uint64_t shardBytes = 5'000'000'000;
 Status checkNewDirectory(const std::string &path);
 
 /// Makes a directory that checkNewDirectory() lets pass and fills it by `write`.
-/// If that fails, what was made is removed again.
+/// If that fails, its files are removed again, and the directory if it was made.
 Status fillNewDirectory(const std::string &directory,
                         const std::function<Status()> &write);
 

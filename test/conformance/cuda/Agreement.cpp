@@ -52,8 +52,7 @@ public:
   explicit CudaRun(Case &launch, bool isOpen = true,
                    const cuda::FaultSlot &before = {})
       : launch(launch), open(bytesOf(int32_t(isOpen ? 1 : 0))),
-        fresh(isOpen ? 0xff : 0x33),
-        faultMemory(bytesOf(before)) {
+        faultMemory(bytesOf(before)), fresh(isOpen ? 0xff : 0x33) {
     launch.prepare();
     bind();
   }
