@@ -16,7 +16,7 @@ Status copyCountedRows(const Call &call, const Operand &from, const Operand &to,
                        const Operand &count, int64_t rowStart);
 
 /// to = init + bias, the bias rounded to `compute` first and added to
-/// every row. `init` is f32 and may be `to`; either may be absent.
+/// every row. `init` is f32 and may be `to`, or absent.
 Status writeStart(const Call &call, const Operand &init, const Operand &bias,
                   DType compute, const Operand &to);
 

@@ -47,10 +47,9 @@ __global__ void start(Gate gate, const float *init, const Bias *bias,
   const uint64_t i = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= elements)
     return;
-  float value = init ? init[i] : 0.0f;
-  if (bias)
-    value += roundedTo(compute, toFloat(bias[i % columns]));
-  to[i] = fromFloat<Out>(value);
+  const float value = init ? init[i] : 0.0f;
+  to[i] = fromFloat<Out>(
+      value + roundedTo(compute, toFloat(bias[i % columns])));
 }
 
 /// The adapters of a lora_down_group_fwd, in the order of their ranks.
@@ -136,7 +135,7 @@ Status copyCountedRows(const Call &call, const Operand &from, const Operand &to,
 
 Status writeStart(const Call &call, const Operand &init, const Operand &bias,
                   DType compute, const Operand &to) {
-  return withFloat(bias ? bias.type : DType::f32, [&](auto biasElement) {
+  return withFloat(bias.type, [&](auto biasElement) {
     return withFloat(to.type, [&](auto outElement) {
       using Bias = decltype(biasElement);
       using Out = decltype(outElement);
