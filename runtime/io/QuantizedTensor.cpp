@@ -181,11 +181,11 @@ uint64_t QuantizedTensor::scaleCount() const {
 }
 
 std::string QuantizedTensor::describe() const {
-  std::string text = std::string(peft::name(format.type)) + "[";
+  std::string extents = "[";
   for (const int64_t extent : shape)
-    text += (text.back() == '[' ? "" : ", ") + std::to_string(extent);
-  text += "]";
-  return text + format.describe().substr(peft::name(format.type).size());
+    extents += (extents.back() == '[' ? "" : ", ") + std::to_string(extent);
+  std::string text = format.describe();
+  return text.insert(std::min(text.find(' '), text.size()), extents + "]");
 }
 
 std::string peft::quantStateSuffix(DType type) {

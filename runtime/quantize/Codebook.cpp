@@ -54,7 +54,7 @@ std::span<const float, 16> peft::codeMap(DType type) {
 std::span<const float, 256> peft::dynamicMap() { return firstMomentMap; }
 
 std::string QuantFormat::describe() const {
-  std::string text(name(type));
+  std::string text(type == DType::i8 ? "int8" : name(type));
   if (block)
     text += " in blocks of " + std::to_string(block);
   if (nested)

@@ -83,7 +83,7 @@ TEST(QuantizedTensor, EightBits) {
   ASSERT_TRUE(found.ok() && *found) << found.status().message();
   EXPECT_EQ((*found)->format, (QuantFormat{DType::i8, 0, 0}));
   EXPECT_EQ((*found)->scaleCount(), 3u);
-  EXPECT_EQ((*found)->describe(), "i8[3, 4]");
+  EXPECT_EQ((*found)->describe(), "int8[3, 4]");
   EXPECT_FALSE((*found)->sourceType);
   MappedModel files;
   const auto parts = files.parts(**found);

@@ -33,7 +33,8 @@ struct Format {
   /// Scales of a tensor [rows, columns], and nested scales.
   int64_t scales(int64_t rows, int64_t columns) const;
   int64_t nestedScales(int64_t rows, int64_t columns) const;
-  /// "nf4 in blocks of 64, nested 256", as peft-run says it.
+  /// "nf4 in blocks of 64, nested 256": the words of peft::QuantFormat, which a
+  /// dialect does not know.
   std::string describe() const;
 };
 
